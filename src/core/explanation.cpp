@@ -1,0 +1,311 @@
+// Encoding: a version byte, the note, the rule errors, then each pool that was tried. Integers are
+// base-128 varints, signed ones zigzag, so that most of them take one byte.
+#include "explanation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace leadroute::core {
+
+namespace {
+
+constexpr uint8_t kVersion = 1;
+constexpr double kDeficitUnit = 1000;
+constexpr double kMaxDeficit = 1e12;
+constexpr int kSqlstateLength = 5;
+
+const char* const kStateNames[kStates] = {"picked",     "turn",          "rep_cap", "member_cap",
+                                          "rep_paused", "member_paused", "no_ref"};
+const char* const kNoteNames[] = {"", "unmatched", "manual", "nobody", "pool_gone"};
+constexpr uint64_t kNotes = sizeof(kNoteNames) / sizeof(kNoteNames[0]);
+
+bool has_deficit(State state) noexcept {
+    return state == State::picked || state == State::turn;
+}
+
+bool has_cap(State state) noexcept {
+    return state == State::rep_cap || state == State::member_cap;
+}
+
+bool is_sqlstate_char(char c) noexcept {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || c == '?';
+}
+
+// Writes the stored form; the caller's room is known to suffice.
+struct Encoder {
+    uint8_t* out;
+    int32_t length = 0;
+
+    void byte(uint8_t value) noexcept { out[length++] = value; }
+    void number(uint64_t value) noexcept {
+        for (; value >= 0x80; value >>= 7)
+            byte(static_cast<uint8_t>(value | 0x80));
+        byte(static_cast<uint8_t>(value));
+    }
+    void zigzag(int64_t value) noexcept {
+        number((static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63));
+    }
+    void deficit(double turns) noexcept {
+        double bounded = std::isnan(turns) ? 0 : std::clamp(turns, -kMaxDeficit, kMaxDeficit);
+        zigzag(std::llround(bounded * kDeficitUnit));
+    }
+};
+
+// Reads the stored form, which may be anything: once a read fails, all further ones give 0.
+struct Decoder {
+    const uint8_t* bytes;
+    int32_t length;
+    int32_t at = 0;
+    bool ok = true;
+
+    uint8_t byte() noexcept {
+        if (!ok || at >= length) {
+            ok = false;
+            return 0;
+        }
+        return bytes[at++];
+    }
+    uint64_t number() noexcept {
+        uint64_t value = 0;
+        for (int shift = 0; shift < 64; shift += 7) {
+            uint8_t b = byte();
+            if (shift == 63 && b > 1)
+                break;
+            value |= static_cast<uint64_t>(b & 0x7f) << shift;
+            if (b < 0x80)
+                return value;
+        }
+        ok = false;
+        return 0;
+    }
+    int64_t zigzag() noexcept {
+        uint64_t value = number();
+        return static_cast<int64_t>((value >> 1) ^ (0 - (value & 1)));
+    }
+    // A number that must not exceed `most`.
+    int32_t number_to(int32_t most) noexcept {
+        uint64_t value = number();
+        if (value > static_cast<uint64_t>(most)) {
+            ok = false;
+            return 0;
+        }
+        return static_cast<int32_t>(value);
+    }
+    int32_t int32() noexcept {
+        int64_t value = zigzag();
+        if (value < INT32_MIN || value > INT32_MAX)
+            ok = false;
+        return ok ? static_cast<int32_t>(value) : 0;
+    }
+};
+
+// Writes JSON into limited room.
+struct Json {
+    char* out;
+    int32_t room;
+    int32_t length = 0;
+    bool ok = true;
+
+    void text(const char* text, size_t size) noexcept {
+        if (!ok || size >= static_cast<size_t>(room - length)) { // keeps room for the final zero
+            ok = false;
+            return;
+        }
+        memcpy(out + length, text, size);
+        length += static_cast<int32_t>(size);
+    }
+    void text(const char* t) noexcept { text(t, strlen(t)); }
+    void number(int64_t value) noexcept {
+        char digits[24];
+        char* p = digits + sizeof(digits);
+        uint64_t rest = value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
+        do {
+            *--p = static_cast<char>('0' + rest % 10);
+            rest /= 10;
+        } while (rest > 0);
+        if (value < 0)
+            *--p = '-';
+        text(p, static_cast<size_t>(digits + sizeof(digits) - p));
+    }
+    // Thousandths, without trailing zeros.
+    void thousandths(int64_t value) noexcept {
+        if (value < 0)
+            text("-");
+        uint64_t rest = value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
+        number(static_cast<int64_t>(rest / 1000));
+        char fraction[4] = {'.', static_cast<char>('0' + rest / 100 % 10),
+                            static_cast<char>('0' + rest / 10 % 10),
+                            static_cast<char>('0' + rest % 10)};
+        size_t size = 4;
+        while (size > 1 && fraction[size - 1] == '0')
+            size--;
+        if (size > 1)
+            text(fraction, size);
+    }
+    void field(const char* name, int64_t value) noexcept {
+        text(name);
+        number(value);
+    }
+};
+
+void encode_tried(Encoder& e, const Tried& tried) noexcept {
+    int32_t candidates = std::clamp(tried.candidate_count, 0, kMaxCandidates);
+    e.zigzag(tried.pool);
+    e.zigzag(tried.members);
+    e.number(static_cast<uint64_t>(candidates));
+    for (int32_t k = 0; k < candidates; k++) {
+        const Candidate& c = tried.candidates[k];
+        e.byte(static_cast<uint8_t>(c.state));
+        e.zigzag(c.rep);
+        if (has_deficit(c.state))
+            e.deficit(c.deficit);
+        if (has_cap(c.state)) {
+            e.zigzag(c.used);
+            e.zigzag(c.cap);
+        }
+    }
+    auto used =
+        std::count_if(tried.others, tried.others + kStates, [](int32_t n) { return n != 0; });
+    e.number(static_cast<uint64_t>(used));
+    for (int32_t state = 0; state < kStates; state++) {
+        if (tried.others[state] != 0) {
+            e.byte(static_cast<uint8_t>(state));
+            e.zigzag(tried.others[state]);
+        }
+    }
+}
+
+void rule_errors_to_json(Decoder& d, Json& j) noexcept {
+    int32_t kept = d.number_to(kMaxRuleErrors);
+    int32_t more = d.number_to(INT32_MAX);
+    j.text("\"rule_errors\":[");
+    for (int32_t k = 0; k < kept && d.ok; k++) {
+        j.field(k > 0 ? ",{\"rule\":" : "{\"rule\":", d.zigzag());
+        char sqlstate[kSqlstateLength];
+        for (char& c : sqlstate) {
+            c = static_cast<char>(d.byte());
+            d.ok = d.ok && is_sqlstate_char(c);
+        }
+        j.text(",\"sqlstate\":\"");
+        j.text(sqlstate, sizeof(sqlstate));
+        j.text("\"}");
+    }
+    j.text("]");
+    if (more > 0)
+        j.field(",\"more_rule_errors\":", more);
+}
+
+void candidate_to_json(Decoder& d, Json& j) noexcept {
+    uint8_t code = d.byte();
+    if (code >= kStates) {
+        d.ok = false;
+        return;
+    }
+    State state = static_cast<State>(code);
+    j.field("{\"rep\":", d.zigzag());
+    j.text(",\"state\":\"");
+    j.text(kStateNames[code]);
+    j.text("\"");
+    if (has_deficit(state)) {
+        j.text(",\"deficit\":");
+        j.thousandths(d.zigzag());
+    }
+    if (has_cap(state)) {
+        j.field(",\"used\":", d.int32());
+        j.field(",\"cap\":", d.int32());
+    }
+    j.text("}");
+}
+
+void others_to_json(Decoder& d, Json& j) noexcept {
+    int32_t count = d.number_to(kStates);
+    int32_t previous = -1; // each state once, in order
+    for (int32_t k = 0; k < count && d.ok; k++) {
+        uint8_t code = d.byte();
+        if (code >= kStates || code <= previous) {
+            d.ok = false;
+            return;
+        }
+        previous = code;
+        j.text(k > 0 ? ",\"" : ",\"others\":{\"");
+        j.text(kStateNames[code]);
+        j.field("\":", d.int32());
+    }
+    if (count > 0)
+        j.text("}");
+}
+
+void tried_to_json(Decoder& d, Json& j) noexcept {
+    j.field("{\"pool\":", d.int32());
+    j.field(",\"members\":", d.int32());
+    j.text(",\"candidates\":[");
+    int32_t candidates = d.number_to(kMaxCandidates);
+    for (int32_t k = 0; k < candidates && d.ok; k++) {
+        if (k > 0)
+            j.text(",");
+        candidate_to_json(d, j);
+    }
+    j.text("]");
+    others_to_json(d, j);
+    j.text("}");
+}
+
+} // namespace
+
+const char* state_name(State state) noexcept {
+    auto code = static_cast<uint8_t>(state);
+    return code < kStates ? kStateNames[code] : "";
+}
+
+int32_t encode(const Explanation& explanation, uint8_t* out) noexcept {
+    Encoder e{out};
+    e.byte(kVersion);
+    e.byte(static_cast<uint8_t>(explanation.note));
+    int32_t errors = std::max(explanation.rule_error_count, 0);
+    int32_t kept = std::min(errors, kMaxRuleErrors);
+    e.number(static_cast<uint64_t>(kept));
+    e.number(static_cast<uint64_t>(errors - kept));
+    for (int32_t k = 0; k < kept; k++) {
+        e.zigzag(explanation.rule_errors[k].rule);
+        for (char c : explanation.rule_errors[k].sqlstate)
+            e.byte(static_cast<uint8_t>(is_sqlstate_char(c) ? c : '?'));
+    }
+    int32_t tried = std::clamp(explanation.tried_count, 0, kMaxTried);
+    e.number(static_cast<uint64_t>(tried));
+    for (int32_t k = 0; k < tried; k++)
+        encode_tried(e, explanation.tried[k]);
+    return e.length;
+}
+
+int32_t to_json(const uint8_t* bytes, int32_t length, char* out, int32_t room) noexcept {
+    Decoder d{bytes, length};
+    Json j{out, room};
+    if (room < 1 || d.byte() != kVersion)
+        return -1;
+    uint64_t note = d.byte();
+    if (note >= kNotes)
+        return -1;
+    j.text("{");
+    rule_errors_to_json(d, j);
+    j.text(",\"tried\":[");
+    int32_t tried = d.number_to(kMaxTried);
+    for (int32_t k = 0; k < tried && d.ok && j.ok; k++) {
+        if (k > 0)
+            j.text(",");
+        tried_to_json(d, j);
+    }
+    j.text("]");
+    if (note > 0) {
+        j.text(",\"note\":\"");
+        j.text(kNoteNames[note]);
+        j.text("\"");
+    }
+    j.text("}");
+    if (!d.ok || !j.ok || d.at != length)
+        return -1;
+    out[j.length] = '\0';
+    return j.length;
+}
+
+} // namespace leadroute::core

@@ -1,0 +1,66 @@
+// The explanation of one decision, as it is kept on its record: a few dozen bytes that decode to
+// JSON. Numbers are variable-length integers; deficits are thousandths of a turn.
+#pragma once
+
+#include <cstdint>
+
+namespace leadroute::core {
+
+// Why a member was picked or not. The codes are stored: never renumber.
+enum class State : uint8_t {
+    picked = 0,
+    turn = 1, // eligible, but others were due first
+    rep_cap = 2,
+    member_cap = 3,
+    rep_paused = 4,
+    member_paused = 5,
+    no_ref = 6, // the lead table's owner column cannot name this rep
+};
+constexpr int kStates = 7;
+const char* state_name(State state) noexcept;
+
+enum class Note : uint8_t { none = 0, unmatched = 1, manual = 2, nobody = 3, pool_gone = 4 };
+
+struct Candidate {
+    int64_t rep;
+    State state;
+    double deficit; // picked, turn
+    int32_t used;   // rep_cap, member_cap
+    int32_t cap;
+};
+
+constexpr int kMaxCandidates = 16;
+constexpr int kMaxTried = 8;
+constexpr int kMaxRuleErrors = 8;
+
+// One pool (or, as pool 0, a rule's own rep) that was asked for a taker.
+struct Tried {
+    int32_t pool;
+    int32_t members;
+    int32_t candidate_count;
+    Candidate candidates[kMaxCandidates];
+    int32_t others[kStates]; // members beyond the candidates, by state
+};
+
+struct RuleError {
+    int64_t rule;
+    char sqlstate[5];
+};
+
+struct Explanation {
+    Note note;
+    int32_t rule_error_count; // may exceed kMaxRuleErrors: only the first are kept
+    RuleError rule_errors[kMaxRuleErrors];
+    int32_t tried_count; // at most kMaxTried
+    Tried tried[kMaxTried];
+};
+
+// Upper bound of encode()'s output.
+constexpr int32_t kMaxEncoded = 8192;
+// Writes the explanation to out (room for kMaxEncoded) and returns its length.
+int32_t encode(const Explanation& explanation, uint8_t* out) noexcept;
+// Writes the JSON of an encoded explanation, zero-terminated; returns its length, or -1 when the
+// bytes are not an explanation or the room does not suffice (65536 always does).
+int32_t to_json(const uint8_t* bytes, int32_t length, char* out, int32_t room) noexcept;
+
+} // namespace leadroute::core

@@ -1,0 +1,96 @@
+// The decision alone: who gets the next lead, and the explanation of it, in pools of several sizes.
+#include "explanation.h"
+#include "fair_queue.h"
+
+#include <benchmark/benchmark.h>
+#include <vector>
+
+using namespace leadroute::core;
+
+namespace {
+
+// A pool of `count` members of whom every tenth is eligible, or all.
+struct Pool {
+    Pool(int32_t count, bool mostly_capped)
+        : members(static_cast<size_t>(count)), ready(members.size()), waiting(members.size()),
+          queue(&state, members.data(), ready.data(), waiting.data()) {
+        queue.reset(count);
+        for (int32_t i = 0; i < count; i++) {
+            queue.add(i, i + 1, 1 + i % 3);
+            queue.join(i, 0);
+        }
+        for (int32_t i = 0; mostly_capped && i < count; i++)
+            if (i % 10 != 0)
+                queue.park(i);
+    }
+
+    Queue state{};
+    std::vector<Member> members;
+    std::vector<int32_t> ready, waiting;
+    FairQueue queue;
+};
+
+void pick(benchmark::State& state, bool mostly_capped) {
+    Pool pool(static_cast<int32_t>(state.range(0)), mostly_capped);
+    for (auto _ : state) {
+        int32_t i = pool.queue.next();
+        pool.queue.charge(i);
+        benchmark::DoNotOptimize(i);
+    }
+}
+
+// What a rolled-back lead costs besides.
+void pick_and_give_back(benchmark::State& state) {
+    Pool pool(static_cast<int32_t>(state.range(0)), false);
+    for (auto _ : state) {
+        int32_t i = pool.queue.next();
+        pool.queue.charge(i);
+        pool.queue.give_back(i, 1);
+    }
+}
+
+// A member that reaches its cap, and one that comes back.
+void park_and_join(benchmark::State& state) {
+    Pool pool(static_cast<int32_t>(state.range(0)), false);
+    for (auto _ : state) {
+        int32_t i = pool.queue.next();
+        pool.queue.park(i);
+        pool.queue.join(i, pool.members[static_cast<size_t>(i)].parked_deficit);
+    }
+}
+
+// The next in turn, for the explanation.
+void upcoming(benchmark::State& state) {
+    Pool pool(static_cast<int32_t>(state.range(0)), false);
+    int32_t out[4];
+    for (auto _ : state) {
+        pool.queue.charge(pool.queue.next());
+        benchmark::DoNotOptimize(pool.queue.upcoming(out, 4));
+    }
+}
+
+void explain(benchmark::State& state) {
+    Explanation explanation{};
+    explanation.tried_count = 1;
+    Tried& tried = explanation.tried[0];
+    tried.pool = 7;
+    tried.members = 100;
+    tried.candidate_count = static_cast<int32_t>(state.range(0));
+    for (int32_t i = 0; i < tried.candidate_count; i++)
+        tried.candidates[i] = {100 + i, i == 0 ? State::picked : State::turn, 0.25 * i, 0, 0};
+    tried.others[static_cast<int>(State::turn)] = 96;
+    uint8_t out[kMaxEncoded];
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(encode(explanation, out));
+        benchmark::ClobberMemory();
+    }
+}
+
+} // namespace
+
+BENCHMARK_CAPTURE(pick, all_eligible, false)->Arg(10)->Arg(100)->Arg(1000)->Arg(10000);
+BENCHMARK_CAPTURE(pick, nine_in_ten_capped, true)->Arg(10000);
+BENCHMARK(pick_and_give_back)->Arg(10)->Arg(10000);
+BENCHMARK(park_and_join)->Arg(10)->Arg(10000);
+BENCHMARK(upcoming)->Arg(10)->Arg(10000);
+BENCHMARK(explain)->Arg(4)->Arg(16);
