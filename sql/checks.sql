@@ -1,0 +1,306 @@
+-- Configuration is checked when it is written: what CHECKs would refuse is refused here first, by
+-- BEFORE triggers, with a SQLSTATE of class LR and a hint. What a row refers to: references.sql.
+-- Custom plans: a session that loads many rows begins with empty tables, where every index looks as
+-- good as another, and would keep a plan that reads a whole tenant for each row.
+
+CREATE FUNCTION leadroute._name_problem(name text, most integer) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN coalesce(btrim(_name_problem.name), '') = '' THEN 'is empty'
+        WHEN _name_problem.name <> btrim(_name_problem.name) THEN 'begins or ends with a blank'
+        WHEN _name_problem.name ~ '[[:cntrl:]]' THEN 'contains a control character'
+        WHEN char_length(_name_problem.name) > most THEN format('is longer than %s characters', most) END
+$$;
+COMMENT ON FUNCTION leadroute._name_problem(text, integer) IS 'What is wrong with a name; NULL when it will do.';
+
+CREATE FUNCTION leadroute._is_time_zone(name text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF _is_time_zone.name IN ('UTC', 'GMT') THEN
+        RETURN true;
+    ELSIF _is_time_zone.name ~ '^[A-Za-z_-]+(/[A-Za-z_-]+)+$' THEN
+        -- A name of this form can be nothing else, and the list below takes long to read.
+        PERFORM now() AT TIME ZONE _is_time_zone.name;
+        RETURN true;
+    END IF;
+    -- Abbreviations and offsets such as EST, 5 or UTC+5 know no summer time, or the wrong sign.
+    RETURN EXISTS (SELECT FROM pg_timezone_names z WHERE lower(z.name) = lower(_is_time_zone.name));
+EXCEPTION WHEN invalid_parameter_value THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION leadroute._is_time_zone(text) IS 'Whether this is the full name of a time zone.';
+
+-- rep -----------------------------------------------------------------------------------------
+
+CREATE FUNCTION leadroute._check_rep() RETURNS trigger
+    LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    on_conflict CONSTANT boolean := leadroute._on_conflict();
+    added CONSTANT boolean := TG_OP = 'INSERT';
+    problem text[];
+BEGIN
+    problem := CASE
+        WHEN NOT added AND (NEW.tenant, NEW.id) IS DISTINCT FROM (OLD.tenant, OLD.id) THEN ARRAY[
+            format('rep %s cannot change its id or tenant', OLD.id), 'The record refers to it.',
+            'Insert another rep, and pause or delete this one.']
+        WHEN NEW.id <= 0 THEN ARRAY[format('rep id %s is not positive', NEW.id), 'Ids start at 1.', 'Leave it out.']
+        WHEN leadroute._name_problem(NEW.name, 200) IS NOT NULL THEN ARRAY[
+            format('the name of rep %s %s', NEW.id, leadroute._name_problem(NEW.name, 200)),
+            'People tell reps apart by their names.', 'Give a name of 1 to 200 characters.']
+        WHEN leadroute._name_problem(NEW.ref, 200) IS NOT NULL AND NEW.ref IS NOT NULL THEN ARRAY[
+            format('the ref of rep %s %s', NEW.id, leadroute._name_problem(NEW.ref, 200)),
+            'It is what a text or uuid owner column receives.', 'Give 1 to 200 characters, or NULL.']
+        WHEN NEW.manager = NEW.id THEN ARRAY[
+            format('rep %s cannot be the own manager', NEW.id), 'Alerts would go nowhere else.',
+            'Name another rep, or NULL.']
+        WHEN NEW.timezone IS NULL OR (added OR NEW.timezone IS DISTINCT FROM OLD.timezone)
+            AND NOT leadroute._is_time_zone(NEW.timezone) THEN ARRAY[
+            format('unknown time zone "%s"', NEW.timezone),
+            format('Rep %s''s day, and so the daily cap, begins at its midnight.', NEW.id),
+            'Use a full name such as Europe/London; pg_timezone_names lists them.']
+        WHEN NEW.daily_cap < 0 THEN ARRAY[
+            format('daily cap %s is negative', NEW.daily_cap), 'It is the most leads in one day.',
+            'Use NULL for no cap, 0 for no leads at all.']
+        WHEN NEW.skills IS NULL OR jsonb_typeof(NEW.skills) <> 'object' OR EXISTS (
+            SELECT FROM jsonb_each(CASE jsonb_typeof(NEW.skills) WHEN 'object' THEN NEW.skills ELSE '{}' END) s
+            WHERE jsonb_typeof(s.value) <> 'number') THEN ARRAY[
+            format('the skills of rep %s are not levels by name', NEW.id),
+            format('Given is %s.', coalesce(NEW.skills::text, 'NULL')), 'Give an object such as {"enterprise": 3}.']
+        WHEN NOT (NEW.location[0] BETWEEN -180 AND 180 AND NEW.location[1] BETWEEN -90 AND 90) THEN ARRAY[
+            format('location %s is not on the globe', NEW.location), 'It is (longitude, latitude) in degrees.',
+            'Longitude is -180 to 180, latitude -90 to 90.']
+        WHEN NEW.open_cap IS NOT NULL THEN ARRAY[
+            'open_cap is not available in this version', 'It is to be the most open leads of a rep.',
+            'Use daily_cap.']
+        WHEN NEW.calendar IS NOT NULL THEN ARRAY[
+            'calendar is not available in this version', 'It is to be the rep''s working hours.',
+            'Set paused while the rep is away.']
+        WHEN NOT on_conflict AND EXISTS (SELECT FROM leadroute.rep r
+            WHERE r.tenant = NEW.tenant AND r.id = NEW.id AND added) THEN ARRAY[
+            format('rep %s exists already', NEW.id), 'Ids are unique within a tenant.',
+            'Where the id was made, the sequence is behind ids given by hand: SELECT setval(''leadroute.rep_id_seq'', max(id)) FROM leadroute.rep.']
+        WHEN NOT on_conflict AND EXISTS (SELECT FROM leadroute.rep r
+            WHERE r.tenant = NEW.tenant AND r.ref = NEW.ref AND r.id <> NEW.id) THEN ARRAY[
+            format('another rep has the ref "%s"', NEW.ref), 'A ref names one rep of a tenant.', 'Give another ref.']
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION leadroute._check_rep() IS 'Refuses (LR005) a rep with a wrong value.';
+CREATE TRIGGER a_check BEFORE INSERT OR UPDATE ON leadroute.rep
+    FOR EACH ROW EXECUTE FUNCTION leadroute._check_rep();
+
+-- pool ----------------------------------------------------------------------------------------
+
+CREATE FUNCTION leadroute._check_pool() RETURNS trigger
+    LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    on_conflict CONSTANT boolean := leadroute._on_conflict();
+    added CONSTANT boolean := TG_OP = 'INSERT';
+    later CONSTANT text := (SELECT column_name FROM (VALUES
+        ('presence_required', NEW.presence_required), ('sla', NEW.sla IS NOT NULL),
+        ('claim_daily', NEW.claim_daily IS NOT NULL), ('claim_open', NEW.claim_open IS NOT NULL),
+        ('claim_delay', NEW.claim_delay IS NOT NULL), ('offer_window', NEW.offer_window IS NOT NULL))
+        AS v (column_name, given) WHERE given LIMIT 1);
+    problem text[];
+BEGIN
+    problem := CASE
+        WHEN NOT added AND (NEW.tenant, NEW.id) IS DISTINCT FROM (OLD.tenant, OLD.id) THEN ARRAY[
+            format('pool "%s" cannot change its id or tenant', OLD.name), 'The record refers to it.',
+            'A pool may change its name: its members and rules follow.']
+        WHEN NEW.id <= 0 THEN ARRAY[format('pool id %s is not positive', NEW.id), 'Ids start at 1.', 'Leave it out.']
+        WHEN leadroute._name_problem(NEW.name, 63) IS NOT NULL THEN ARRAY[
+            format('the name of the pool %s', leadroute._name_problem(NEW.name, 63)),
+            'Rules and members refer to a pool by its name.', 'Give a name of 1 to 63 characters.']
+        WHEN NEW.name = 'unmatched' THEN ARRAY[
+            'a pool cannot be called "unmatched"', 'It is the queue of leads that no rule matches.',
+            'Give another name.']
+        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted') THEN ARRAY[
+            CASE WHEN NEW.method IN ('least_open', 'priority', 'nearest', 'performance', 'value')
+                THEN format('method "%s" is not available in this version', NEW.method)
+                ELSE format('unknown method "%s"', NEW.method) END,
+            format('It says how pool "%s" chooses among its members.', NEW.name), 'Use round_robin or weighted.']
+        WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
+            CASE WHEN NEW.mode IN ('pull', 'broadcast')
+                THEN format('mode "%s" is not available in this version', NEW.mode)
+                ELSE format('unknown mode "%s"', NEW.mode) END,
+            format('It says how the leads of pool "%s" reach its members.', NEW.name), 'Use push.']
+        WHEN NEW.catch_up IS NULL OR NEW.catch_up NOT IN ('none', 'full', 'bounded') THEN ARRAY[
+            format('unknown catch_up "%s"', NEW.catch_up), 'It says what a joiner or returner is owed.',
+            'Use none, full or bounded.']
+        WHEN (NEW.catch_up = 'bounded') <> (NEW.catch_up_limit IS NOT NULL) THEN ARRAY[
+            format('catch_up "%s" and catch_up_limit %s do not go together', NEW.catch_up,
+                coalesce(NEW.catch_up_limit::text, 'NULL')),
+            'The limit is the most turns that a joiner or returner is owed.',
+            'Give a limit with catch_up = ''bounded'', and only there.']
+        WHEN NOT NEW.catch_up_limit BETWEEN 0 AND 1000000 THEN ARRAY[
+            format('catch_up_limit %s is out of range', NEW.catch_up_limit), 'It is a number of turns.',
+            'Give 0 to 1000000.']
+        WHEN NEW.overflow_pool = NEW.name THEN ARRAY[
+            format('pool "%s" cannot overflow into itself', NEW.name),
+            'The overflow pool is asked when nobody in this pool is eligible.', 'Name another pool, or NULL.']
+        WHEN later IS NOT NULL THEN ARRAY[
+            format('%s is not available in this version', later), format('It was given for pool "%s".', NEW.name),
+            'Leave it out.']
+        WHEN NOT on_conflict AND EXISTS (SELECT FROM leadroute.pool p WHERE p.tenant = NEW.tenant
+            AND p.name = NEW.name AND (added OR p.id <> NEW.id)) THEN ARRAY[
+            format('pool "%s" exists already', NEW.name), 'Names are unique within a tenant.', 'Give another name.']
+        WHEN NOT on_conflict AND added AND EXISTS (SELECT FROM leadroute.pool p
+            WHERE p.tenant = NEW.tenant AND p.id = NEW.id) THEN ARRAY[
+            format('another pool has the id %s', NEW.id), 'Ids are unique within a tenant.',
+            'Where the id was made, the sequence is behind ids given by hand: SELECT setval(''leadroute.pool_id_seq'', max(id)) FROM leadroute.pool.']
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION leadroute._check_pool() IS 'Refuses (LR005) a pool with a wrong value.';
+CREATE TRIGGER a_check BEFORE INSERT OR UPDATE ON leadroute.pool
+    FOR EACH ROW EXECUTE FUNCTION leadroute._check_pool();
+
+-- pool_member ---------------------------------------------------------------------------------
+
+CREATE FUNCTION leadroute._check_pool_member() RETURNS trigger
+    LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    on_conflict CONSTANT boolean := leadroute._on_conflict();
+    moved CONSTANT boolean := TG_OP = 'INSERT'
+        OR (NEW.tenant, NEW.pool, NEW.rep) IS DISTINCT FROM (OLD.tenant, OLD.pool, OLD.rep);
+    problem text[];
+BEGIN
+    problem := CASE
+        WHEN NEW.weight IS NULL OR NOT NEW.weight BETWEEN 0.000001 AND 1000000 THEN ARRAY[
+            format('weight %s is out of range', coalesce(NEW.weight::text, 'NULL')),
+            format('Rep %s''s share of pool "%s" is the weight against those of the other members.', NEW.rep, NEW.pool),
+            'Give 0.000001 to 1000000; a member who is to receive nothing is paused.']
+        WHEN NEW.daily_cap < 0 THEN ARRAY[
+            format('daily cap %s is negative', NEW.daily_cap),
+            'It is the most leads a day that the member receives from this pool.',
+            'Use NULL for no cap, 0 for no leads at all.']
+        WHEN NEW.tier IS DISTINCT FROM 1 THEN ARRAY[
+            'tier is not available in this version', 'It belongs to the method priority.', 'Leave it out.']
+        WHEN NOT on_conflict AND moved AND EXISTS (SELECT FROM leadroute.pool_member m
+            WHERE m.tenant = NEW.tenant AND m.pool = NEW.pool AND m.rep = NEW.rep) THEN ARRAY[
+            format('rep %s is in pool "%s" already', NEW.rep, NEW.pool), 'A rep is in a pool once.',
+            'Update the member''s weight, cap or pause instead.']
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION leadroute._check_pool_member() IS 'Refuses (LR005) a pool member with a wrong value.';
+CREATE TRIGGER a_check BEFORE INSERT OR UPDATE ON leadroute.pool_member
+    FOR EACH ROW EXECUTE FUNCTION leadroute._check_pool_member();
+
+-- lead_table ----------------------------------------------------------------------------------
+
+CREATE FUNCTION leadroute._check_lead_table() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    added CONSTANT boolean := TG_OP = 'INSERT';
+    later CONSTANT text := CASE WHEN NEW.sticky_on IS NOT NULL THEN 'sticky_on'
+        WHEN NEW.sticky_window <> '90 days' THEN 'sticky_window' WHEN NEW.reroute_on IS NOT NULL THEN 'reroute_on'
+        WHEN NEW.location_column IS NOT NULL THEN 'location_column'
+        WHEN NEW.value_expression IS NOT NULL THEN 'value_expression' END;
+    problem text[];
+BEGIN
+    problem := CASE
+        WHEN NOT added AND NEW.id IS DISTINCT FROM OLD.id THEN ARRAY[
+            format('lead table "%s" cannot change its id', OLD.name), 'The record and the triggers refer to it.',
+            'leadroute.detach() the table and attach it again.']
+        WHEN leadroute._name_problem(NEW.name, 127) IS NOT NULL THEN ARRAY[
+            format('the name of the lead table %s', leadroute._name_problem(NEW.name, 127)),
+            'Rules, functions and views refer to it.', 'Give a name of 1 to 127 characters.']
+        WHEN later IS NOT NULL THEN ARRAY[
+            format('%s is not available in this version', later), format('It was given for "%s".', NEW.name), 'Leave it out.']
+        WHEN EXISTS (SELECT FROM leadroute.lead_table t
+            WHERE t.name = NEW.name AND (added OR t.id <> NEW.id)) THEN ARRAY[
+            format('another lead table is attached as "%s"', NEW.name),
+            'Rules, functions and views tell lead tables apart by this name.', 'Give another name.']
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION leadroute._check_lead_table() IS 'Refuses (LR005) an attachment with a wrong value.';
+CREATE TRIGGER a_check BEFORE INSERT OR UPDATE ON leadroute.lead_table
+    FOR EACH ROW EXECUTE FUNCTION leadroute._check_lead_table();
+
+-- rule ----------------------------------------------------------------------------------------
+
+CREATE FUNCTION leadroute._check_rule_values() RETURNS trigger
+    LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    on_conflict CONSTANT boolean := leadroute._on_conflict();
+    added CONSTANT boolean := TG_OP = 'INSERT';
+    later CONSTANT text := CASE WHEN NEW.needs IS NOT NULL THEN 'needs'
+        WHEN NEW.territory IS NOT NULL THEN 'territory' WHEN NEW.sla IS NOT NULL THEN 'sla' END;
+    namesake leadroute.rule;
+    problem text[];
+BEGIN
+    -- in the order of the unique index, so that no other is taken
+    SELECT r.* INTO namesake FROM leadroute.rule r
+    WHERE (r.tenant, r.lead_table, r.name) >= (NEW.tenant, NEW.lead_table, NEW.name)
+    ORDER BY r.tenant, r.lead_table, r.name LIMIT 1;
+    problem := CASE
+        WHEN NOT added AND (NEW.tenant, NEW.id) IS DISTINCT FROM (OLD.tenant, OLD.id) THEN ARRAY[
+            format('rule "%s" cannot change its id or tenant', OLD.name), 'The record refers to it.',
+            'Insert another rule, and delete this one.']
+        WHEN leadroute._name_problem(NEW.name, 200) IS NOT NULL THEN ARRAY[
+            format('the name of the rule %s', leadroute._name_problem(NEW.name, 200)),
+            'The record and the alerts show it.', 'Give a name of 1 to 200 characters.']
+        WHEN NEW.position IS NULL THEN ARRAY[
+            format('rule "%s" has no position', NEW.name), 'Rules are tried by ascending position.', 'Give a number.']
+        WHEN later IS NOT NULL THEN ARRAY[
+            format('%s is not available in this version', later),
+            format('It was given for rule "%s".', NEW.name), 'Leave it out; the target is a pool or a rep.']
+        WHEN num_nonnulls(NEW.pool, NEW.rep, NEW.territory) <> 1 THEN ARRAY[
+            format('rule "%s" has %s', NEW.name,
+                CASE num_nonnulls(NEW.pool, NEW.rep) WHEN 0 THEN 'no target' ELSE 'two targets' END),
+            'A rule says who receives the leads that match it.', 'Give either pool or rep.']
+        WHEN NEW.overflow_pool = NEW.pool THEN ARRAY[
+            format('rule "%s" overflows into its own pool', NEW.name),
+            'The overflow pool is asked when nobody in the target is eligible.', 'Name another pool, or NULL.']
+        WHEN jsonb_typeof(NEW.label) <> 'object' THEN ARRAY[
+            format('the label of rule "%s" is not a JSON object', NEW.name), format('Given is %s.', NEW.label),
+            'Give values by name, such as {"priority": 1}.']
+        WHEN isempty(NEW.valid) OR lower(NEW.valid) = 'infinity' OR upper(NEW.valid) = '-infinity' THEN ARRAY[
+            format('rule "%s" is never valid', NEW.name), format('Its period is %s.', NEW.valid),
+            'Give a period with time in it, or NULL for always.']
+        WHEN NOT on_conflict AND (added OR namesake.id <> NEW.id) AND (namesake.tenant, namesake.lead_table, namesake.name)
+            = (NEW.tenant, NEW.lead_table, NEW.name) THEN ARRAY[
+            format('lead table "%s" has a rule "%s" already', NEW.lead_table, NEW.name),
+            'Names are unique among a table''s rules.', 'Give another name.']
+        WHEN NOT on_conflict AND added AND EXISTS (SELECT FROM leadroute.rule r
+            WHERE r.tenant = NEW.tenant AND r.id = NEW.id) THEN ARRAY[
+            format('another rule has the id %s', NEW.id), 'Ids are unique within a tenant.',
+            'Where the id was made, the sequence is behind ids given by hand: SELECT setval(''leadroute.rule_id_seq'', max(id)) FROM leadroute.rule.']
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION leadroute._check_rule_values() IS 'Refuses (LR005) a rule with a wrong value.';
+
+-- a_author (route.sql) comes before, b_condition after.
+CREATE TRIGGER a_check BEFORE INSERT OR UPDATE ON leadroute.rule
+    FOR EACH ROW EXECUTE FUNCTION leadroute._check_rule_values();

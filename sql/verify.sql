@@ -1,0 +1,157 @@
+-- Are the promises kept? Reads the leads and the record, and compares the record with shared memory.
+-- Whole tables are compared, so no nested loops: a table that grew since its last ANALYZE would be
+-- taken for a small one, and the comparison would take hours.
+
+CREATE FUNCTION leadroute._verify_leads(tenant bigint, OUT lost bigint, OUT orphan bigint)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+AS $$
+DECLARE
+    attachment leadroute.lead_table;
+    lead regclass;
+    found_lost bigint;
+    found_orphan bigint;
+BEGIN
+    lost := 0;
+    orphan := 0;
+    FOR attachment IN SELECT t.* FROM leadroute.lead_table t ORDER BY t.id LOOP
+        lead := leadroute._lead_relation(attachment.id);
+        CONTINUE WHEN lead IS NULL;
+        -- One statement, so that a lead and its record are seen by one snapshot.
+        EXECUTE format('WITH lead AS MATERIALIZED (
+                SELECT l.%1$I::text AS lead_id FROM %2$s l WHERE %3$s = $1)
+            SELECT (SELECT count(*) FROM lead
+                    WHERE NOT EXISTS (SELECT FROM leadroute.assignment a
+                        WHERE a.tenant = $1 AND a.lead_table = $2 AND a.lead_id = lead.lead_id)
+                    AND NOT EXISTS (SELECT FROM leadroute.unmanaged_lead u
+                        WHERE u.tenant = $1 AND u.lead_table = $2 AND u.lead_id = lead.lead_id)),
+                (SELECT count(*) FROM leadroute.assignment a
+                    WHERE a.tenant = $1 AND a.lead_table = $2 AND a.ended_at IS NULL
+                    AND NOT EXISTS (SELECT FROM lead WHERE lead.lead_id = a.lead_id))',
+            attachment.key_column, lead, leadroute._tenant_expression(attachment, 'l'))
+        INTO found_lost, found_orphan USING tenant, attachment.id;
+        lost := lost + found_lost;
+        orphan := orphan + found_orphan;
+    END LOOP;
+    -- open episodes of attachments that are gone
+    orphan := orphan + (SELECT count(*) FROM leadroute.assignment a
+        WHERE a.tenant = _verify_leads.tenant AND a.ended_at IS NULL
+          AND NOT EXISTS (SELECT FROM leadroute.lead_table t WHERE t.id = a.lead_table));
+END
+$$;
+COMMENT ON FUNCTION leadroute._verify_leads(bigint) IS
+    'Leads without any record, and open episodes without a lead.';
+
+CREATE FUNCTION leadroute._verify_caps(tenant bigint) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+AS $$
+    -- Of the engine's leads of one day, at most c may have been given while the cap was c or less.
+    -- Caps change: the excess is that of the worst cap of the day.
+    WITH decided AS MATERIALIZED (
+        SELECT a.rep, a.pool, a.day, a.rep_cap, a.member_cap FROM leadroute.assignment a
+        WHERE a.tenant = _verify_caps.tenant AND a.method <> 'manual'
+          AND a.rep IS NOT NULL AND a.day IS NOT NULL
+    ), excess AS (
+        SELECT max(below - cap) AS over FROM (
+            SELECT d.rep, d.day, d.rep_cap AS cap,
+                count(*) OVER (PARTITION BY d.rep, d.day ORDER BY d.rep_cap) AS below
+            FROM decided d WHERE d.rep_cap IS NOT NULL) by_rep
+        GROUP BY rep, day
+        UNION ALL
+        SELECT max(below - cap) FROM (
+            SELECT d.pool, d.rep, d.day, d.member_cap AS cap,
+                count(*) OVER (PARTITION BY d.pool, d.rep, d.day ORDER BY d.member_cap) AS below
+            FROM decided d WHERE d.member_cap IS NOT NULL AND d.pool IS NOT NULL) by_member
+        GROUP BY pool, rep, day)
+    SELECT coalesce(sum(e.over), 0)::bigint FROM excess e WHERE e.over > 0
+$$;
+COMMENT ON FUNCTION leadroute._verify_caps(bigint) IS
+    'Leads that the engine gave beyond a rep''s or a pool member''s daily cap in force at the pick.';
+
+CREATE FUNCTION leadroute._verify_drift(tenant bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+AS $$
+DECLARE
+    pools jsonb;
+    days jsonb;
+    member_days jsonb;
+    difference bigint;
+BEGIN
+    -- Settled turns and this transaction's own are in the rows that the next statement sees, those
+    -- that other transactions hold are not. Memory is read first, in one go: it is the quick part.
+    SELECT (SELECT jsonb_agg(jsonb_build_object('pool', m.pool, 'rep', m.rep,
+                'many', m.received - m.in_flight + m.own_in_flight))
+            FROM leadroute._pool_memory(_verify_drift.tenant) m),
+        (SELECT jsonb_agg(jsonb_build_object('rep', m.rep, 'day', m.day,
+                'many', m.used - m.in_flight + m.own_in_flight))
+            FROM leadroute._day_memory(_verify_drift.tenant) m),
+        (SELECT jsonb_agg(jsonb_build_object('pool', m.pool, 'rep', m.rep, 'day', m.day,
+                'many', m.used - m.in_flight + m.own_in_flight))
+            FROM leadroute._member_day_memory(_verify_drift.tenant) m)
+    INTO pools, days, member_days;
+
+    WITH pool_memory AS (
+        SELECT m.* FROM jsonb_to_recordset(pools) AS m (pool integer, rep bigint, many bigint)
+    ), day_memory AS (
+        SELECT m.* FROM jsonb_to_recordset(days) AS m (rep bigint, day date, many bigint)
+    ), member_memory AS (
+        SELECT m.* FROM jsonb_to_recordset(member_days) AS m (pool integer, rep bigint, day date, many bigint)
+    ), member AS (
+        SELECT p.id AS pool, m.rep FROM leadroute.pool_member m
+        JOIN leadroute.pool p ON p.tenant = m.tenant AND p.name = m.pool
+        WHERE m.tenant = _verify_drift.tenant
+    ), received AS (
+        SELECT a.pool, a.rep, count(*) AS many FROM leadroute.assignment a
+        WHERE a.tenant = _verify_drift.tenant AND a.rep IS NOT NULL AND a.pool IS NOT NULL
+        GROUP BY a.pool, a.rep
+    ), today AS (
+        SELECT r.id AS rep, (clock_timestamp() AT TIME ZONE r.timezone)::date AS day FROM leadroute.rep r
+        WHERE r.tenant = _verify_drift.tenant
+    ), used AS (
+        SELECT a.pool, a.rep, a.day, count(*) AS many FROM leadroute.assignment a
+        WHERE a.tenant = _verify_drift.tenant AND a.rep IS NOT NULL AND a.day IN (
+            SELECT m.day FROM day_memory m UNION SELECT m.day FROM member_memory m UNION SELECT t.day FROM today t)
+        GROUP BY a.pool, a.rep, a.day
+    )
+    SELECT coalesce(sum(abs(d.difference)), 0) INTO difference FROM (
+        SELECT coalesce(m.many, 0) - coalesce(r.many, 0) AS difference
+        FROM member FULL JOIN pool_memory m USING (pool, rep) LEFT JOIN received r USING (pool, rep)
+        UNION ALL
+        SELECT m.many - coalesce(sum(u.many), 0)
+        FROM day_memory m LEFT JOIN used u USING (rep, day) GROUP BY m.rep, m.day, m.many
+        UNION ALL
+        SELECT u.many FROM today t JOIN used u USING (rep, day)
+        WHERE NOT EXISTS (SELECT FROM day_memory m WHERE m.rep = t.rep AND m.day = t.day)
+        UNION ALL
+        SELECT m.many - coalesce(sum(u.many), 0)
+        FROM member_memory m LEFT JOIN used u USING (pool, rep, day) GROUP BY m.pool, m.rep, m.day, m.many) d;
+    RETURN difference;
+END
+$$;
+COMMENT ON FUNCTION leadroute._verify_drift(bigint) IS
+    'By how many turns shared memory differs from the record, at this moment.';
+
+CREATE FUNCTION leadroute.verify(tenant bigint DEFAULT 0,
+    OUT lost bigint, OUT "double" bigint, OUT overshoot bigint, OUT drift bigint, OUT orphan bigint)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+AS $$
+DECLARE
+    difference bigint;
+BEGIN
+    SELECT v.lost, v.orphan INTO lost, orphan FROM leadroute._verify_leads(verify.tenant) v;
+    SELECT coalesce(sum(d.many - 1), 0) INTO "double" FROM (
+        SELECT count(*) AS many FROM leadroute.assignment a
+        WHERE a.tenant = verify.tenant AND a.ended_at IS NULL
+        GROUP BY a.lead_table, a.lead_id HAVING count(*) > 1) d;
+    overshoot := leadroute._verify_caps(verify.tenant);
+
+    -- Transactions settle between the reading of memory and of the record: what is wrong stays wrong.
+    FOR attempt IN 1 .. 50 LOOP
+        difference := leadroute._verify_drift(verify.tenant);
+        drift := least(drift, difference);
+        EXIT WHEN drift = 0;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION leadroute.verify(bigint) IS
+    'All 0 when the promises hold. lost: leads without any record; double: open episodes beyond one per lead; overshoot: leads given by the engine beyond a daily cap in force then; drift: turns by which shared memory differs from the record, looked at up to 50 times within a second since transactions settle meanwhile; orphan: open episodes without a lead. Reads whole tables. Run it in READ COMMITTED: a transaction of a higher level has an old snapshot, and may see drift that is none.';

@@ -1,0 +1,78 @@
+-- Views over the record, with present names, and over shared memory.
+
+CREATE VIEW leadroute.decision AS
+    SELECT a.tenant,
+        coalesce(t.name, format('(detached %s)', a.lead_table)) AS lead_table,
+        a.lead_id, a.episode, a.rep, r.name AS rep_name,
+        leadroute._pool_name(a.pool, a.tenant) AS pool,
+        a.rule, u.name AS rule_name, a.method,
+        leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason) AS status,
+        a.decided_at, a.due_at, a.ended_at, a.end_reason,
+        leadroute._reason(a.tenant, a.rep, a.method, a.explanation) AS reason
+    FROM (
+        -- a half for each of the two indexes that find a lead
+        SELECT * FROM leadroute.assignment WHERE ended_at IS NULL
+        UNION ALL
+        SELECT * FROM leadroute.assignment WHERE ended_at IS NOT NULL) a
+        LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
+        LEFT JOIN leadroute.rep r ON r.tenant = a.tenant AND r.id = a.rep
+        LEFT JOIN leadroute.rule u ON u.tenant = a.tenant AND u.id = a.rule;
+COMMENT ON VIEW leadroute.decision IS 'Every episode of every lead: who received it, by which rule and pool, and why in one line.';
+
+CREATE VIEW leadroute.open_assignment AS
+    SELECT a.tenant, t.name AS lead_table, a.lead_id, a.episode, a.rep, r.name AS rep_name,
+        leadroute._pool_name(a.pool, a.tenant) AS pool, u.name AS rule_name, a.method,
+        leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason) AS status,
+        a.decided_at, a.due_at, a.touched_at, a.label
+    FROM leadroute.assignment a
+        LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
+        LEFT JOIN leadroute.rep r ON r.tenant = a.tenant AND r.id = a.rep
+        LEFT JOIN leadroute.rule u ON u.tenant = a.tenant AND u.id = a.rule
+    WHERE a.ended_at IS NULL;
+COMMENT ON VIEW leadroute.open_assignment IS 'Episodes that have not ended, one per lead: with their rep, or waiting.';
+
+CREATE VIEW leadroute.queue AS
+    SELECT coalesce(leadroute._pool_name(a.pool, a.tenant), 'unmatched') AS queue,
+        t.name AS lead_table, a.lead_id, a.decided_at AS waiting_since,
+        leadroute._reason(a.tenant, a.rep, a.method, a.explanation) AS reason, a.tenant
+    FROM leadroute.assignment a
+        LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
+    WHERE a.ended_at IS NULL AND a.rep IS NULL AND a.method <> 'manual';
+COMMENT ON VIEW leadroute.queue IS 'Leads that wait: in the queue of a pool, or in the queue unmatched.';
+
+-- Stands on a function that takes the tenant: a filter on it reads that tenant's memory alone.
+CREATE VIEW leadroute.pool_state AS
+    SELECT p.tenant, p.name AS pool, m.rep, r.name, m.weight, m.received,
+        round((m.received + m.deficit)::numeric, 6) AS due, round(m.deficit::numeric, 6) AS deficit,
+        m.member_used AS today, coalesce(o.open, 0) AS open, m.active AS available,
+        leadroute._state_words(m.reason, CASE m.reason WHEN 'rep_cap' THEN m.rep_used ELSE m.member_used END,
+            CASE m.reason WHEN 'rep_cap' THEN m.rep_cap ELSE m.member_cap END) AS unavailable_reason
+    FROM (SELECT DISTINCT tenant FROM leadroute.pool) tenants
+        CROSS JOIN LATERAL leadroute._pool_memory(tenants.tenant) m
+        JOIN leadroute.pool p ON p.tenant = tenants.tenant AND p.id = m.pool
+        JOIN leadroute.rep r ON r.tenant = tenants.tenant AND r.id = m.rep
+        LEFT JOIN (
+            SELECT a.tenant, a.pool, a.rep, count(*) AS open FROM leadroute.assignment a
+            WHERE a.ended_at IS NULL GROUP BY a.tenant, a.pool, a.rep) o
+            ON o.tenant = tenants.tenant AND o.pool = m.pool AND o.rep = m.rep;
+COMMENT ON VIEW leadroute.pool_state IS
+    'Each pool member''s turns received and due, leads of today and open ones from the pool, and whether it is available now. What transactions hold that have not ended counts as received. deficit is due minus received; a member that is not available for a lead is due nothing for it.';
+
+CREATE FUNCTION leadroute.pool_state(tenant bigint DEFAULT 0) RETURNS SETOF leadroute.pool_state
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT s.* FROM leadroute.pool_state s WHERE s.tenant = pool_state.tenant $$;
+COMMENT ON FUNCTION leadroute.pool_state(bigint) IS 'The view pool_state for one tenant.';
+
+CREATE VIEW leadroute.in_flight AS
+    SELECT f.pid, clock_timestamp() - f.since AS age, f.reservations FROM leadroute._in_flight() f;
+COMMENT ON VIEW leadroute.in_flight IS
+    'Transactions of this database that hold turns, of all tenants; pid is NULL for a prepared one. Their turns count as used until they end.';
+
+CREATE VIEW leadroute.stat AS
+    SELECT s.name, s.value FROM leadroute._stat(0) s;
+COMMENT ON VIEW leadroute.stat IS 'Counters of tenant 0 since the server started; leadroute.stat(tenant) for others.';
+
+CREATE FUNCTION leadroute.stat(tenant bigint DEFAULT 0) RETURNS SETOF leadroute.stat
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT s.name, s.value FROM leadroute._stat(stat.tenant) s $$;
+COMMENT ON FUNCTION leadroute.stat(bigint) IS 'The view stat for one tenant.';

@@ -1,0 +1,124 @@
+// One tenant's pools, members and reps, as one relocatable piece of memory: arrays behind a header,
+// found by index, never by pointer. In shared memory it is guarded by its TenantSlot's lock; a
+// transaction that changed the configuration keeps a private one. Nothing here locks, allocates or
+// raises, so all of it may run under an LWLock and in transaction callbacks.
+#pragma once
+
+#include "leadroute.h"
+
+#include "../core/explanation.h"
+#include "../core/fair_queue.h"
+#include "zones.h"
+
+namespace core = leadroute::core;
+
+// Turns used on one calendar day of the rep's zone; in_flight of them are not settled yet.
+struct DayCount {
+    DateADT day;
+    int32 used;
+    int32 in_flight;
+};
+
+constexpr int kDaySlots = 4;
+
+// The last few days. A day at or after known_from that has no slot was not used at all; an earlier
+// one is not known here.
+struct DayCounts {
+    DateADT known_from;
+    int32 count;
+    DayCount slot[kDaySlots];
+};
+
+constexpr int32 kNoCap = -1;
+
+struct RepState {
+    int64 id;
+    int32 zone; // index into the shared zone list
+    int32 cap;  // daily cap or kNoCap
+    bool paused;
+    bool has_ref;
+    bool ref_is_uuid;
+    int32 first_member; // in Block's by_rep list
+    int32 member_count;
+    DayCounts days;
+};
+
+struct MemberState {
+    int32 rep;  // index of the RepState
+    int32 pool; // index of the PoolState
+    int32 cap;  // daily cap or kNoCap
+    bool paused;
+    core::State reason; // why it is parked; State::turn while active
+    int64 received;     // leads given, in flight included
+    int64 in_flight;
+    DayCounts days;
+};
+
+struct PoolState {
+    int32 id;
+    int32 first_member;
+    int32 overflow; // index of the pool to try next, or -1
+    core::CatchUp catch_up;
+    double catch_up_limit;
+    int32 parked[core::kStates]; // parked members by reason
+    int32 without_ref;           // members whose rep has no ref
+    int32 without_uuid;          // members whose rep has no uuid as ref
+    int64 checked_minute;        // when capped members were last asked whether their day is over
+    core::Queue queue;
+};
+
+struct Block {
+    int32 pool_count;
+    int32 rep_count;
+    int32 member_count;
+    int32 zone_count; // zones that the reps name are below this
+    uint32 pools, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
+    Size size;
+
+    char* at(uint32 offset) { return reinterpret_cast<char*>(this) + offset; }
+    PoolState* pool(int32 i) { return reinterpret_cast<PoolState*>(at(pools)) + i; }
+    RepState* rep(int32 i) { return reinterpret_cast<RepState*>(at(reps)) + i; }
+    MemberState* member(int32 i) { return reinterpret_cast<MemberState*>(at(members)) + i; }
+    core::Member* tag(int32 i) { return reinterpret_cast<core::Member*>(at(tags)) + i; }
+    int32* member_of_rep(int32 i) { return reinterpret_cast<int32*>(at(by_rep)) + i; }
+    core::FairQueue queue(PoolState* p) {
+        return core::FairQueue(&p->queue, tag(p->first_member),
+                               reinterpret_cast<int32*>(at(ready)) + p->first_member,
+                               reinterpret_cast<int32*>(at(waiting)) + p->first_member);
+    }
+};
+
+// Blocks start at this alignment: the tags are 128-bit integers.
+constexpr Size kBlockAlign = 16;
+
+// Bytes of a block with so many entries; block_format() lays one out, all else zero.
+Size block_size(int32 pools, int32 reps, int32 members);
+void block_format(Block* block, int32 pools, int32 reps, int32 members);
+
+// Binary searches over arrays sorted by id; -1: not there. Members of a pool are sorted by rep id.
+int32 block_find_pool(Block* block, int32 id);
+int32 block_find_rep(Block* block, int64 id);
+int32 block_find_member(Block* block, int32 pool, int64 rep);
+
+// Leads used on that day, or PG_INT32_MAX when the day lies before what is known.
+int32 days_used(const DayCounts* days, DateADT day);
+// Adds to a day's counts (negative: takes back). Forgets the oldest day when there is no room.
+void days_add(DayCounts* days, DateADT day, int32 used, int32 in_flight);
+
+// Why this member may not take a lead on its rep's present day; State::turn: it may.
+core::State member_state(Block* block, int32 member, const ZoneDays* zones);
+// Parks or joins the member (or all of the rep's) as member_state() says now.
+void member_refresh(Block* block, int32 member, const ZoneDays* zones);
+void rep_refresh(Block* block, int32 rep, const ZoneDays* zones);
+
+// The member's start tag less what its turns received have moved it by. Picks and refunds leave it
+// as it is; only leaving and joining change it. So the latest row of a member and the number of its
+// rows tell its start tag, whichever turns were in flight when that row was written.
+double block_tag(Block* block, int32 member);
+
+// Charges `turns` leads on `day`: pool index -1 for none. Negative turns are given back in full.
+// Members that reach their cap by it are parked, those that come below it again join.
+void block_charge(Block* block, int32 pool, int64 rep, DateADT day, int32 turns,
+                  const ZoneDays* zones);
+// The charged turns have landed: they stay used and are no longer in flight.
+void block_settle(Block* block, int32 pool, int64 rep, DateADT day, int32 turns);

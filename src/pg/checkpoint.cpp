@@ -1,0 +1,270 @@
+// Checkpoints: what each member had received when a set of tickets was settled, as one row of
+// leadroute.checkpoint, so that a rebuild reads only the rows of later (or then unsettled) tickets.
+//
+// Written now and then by an inserting transaction, in that transaction: if it rolls back the next
+// one writes it. The row says which tickets were in flight, so it need not wait for a quiet moment.
+#include "tenant.h"
+#include "transaction.h"
+
+extern "C" {
+#include "catalog/pg_type.h"
+}
+
+constexpr int64 kLeastInterval = 1000;
+constexpr int64 kTurnsPerMember = 8;
+
+bool checkpoint_due(const TenantSlot* slot) {
+    // read without the lock: a hint
+    return slot->checkpoint_by == 0 && slot->checkpoint_wanted;
+}
+
+// A row of the checkpoint under construction.
+struct Image {
+    int64 ticket;
+    TimestampTz since;
+    int32 members;
+    int32 in_flight;
+    int32 room_members;
+    int32 room_in_flight;
+    Datum* pool;
+    Datum* rep;
+    Datum* received;
+    Datum* deficit;
+    Datum* start;
+    Datum* ticket_in_flight;
+};
+
+static void image_members(Image* image, Block* block) {
+    for (int32 p = 0; p < block->pool_count; p++) {
+        PoolState* pool = block->pool(p);
+        core::FairQueue queue = block->queue(pool);
+        double flying = 0, weight = 0;
+        for (int32 k = 0; k < pool->queue.member_count; k++) {
+            const MemberState* member = block->member(pool->first_member + k);
+            if (member->reason != core::State::turn)
+                continue;
+            flying += (double)member->in_flight;
+            weight += block->tag(pool->first_member + k)->weight;
+        }
+        double now = ldexp((double)pool->queue.now, -64) - (weight > 0 ? flying / weight : 0);
+        for (int32 k = 0; k < pool->queue.member_count; k++) {
+            int32 i = pool->first_member + k;
+            MemberState* member = block->member(i);
+            core::Member* tag = block->tag(i);
+            // as if nothing in flight had been given out
+            double deficit = queue.deficit(k) + (double)member->in_flight;
+            if (member->reason == core::State::turn)
+                deficit -= tag->weight * flying / weight;
+            image->pool[image->members] = Int32GetDatum(pool->id);
+            image->rep[image->members] = Int64GetDatum(tag->id);
+            image->received[image->members] = Int64GetDatum(member->received - member->in_flight);
+            image->deficit[image->members] = Float8GetDatum(deficit);
+            image->start[image->members] = Float8GetDatum(now - deficit / tag->weight);
+            image->members++;
+        }
+    }
+}
+
+// Tickets that are not settled. False: more than are known, or than there is room for.
+static bool image_tickets(Image* image, TenantSlot* slot) {
+    for (int b = 0; b < shared->backend_count; b++) {
+        const BackendEntry* backend = backend_entry(b);
+        if (backend->pid == 0)
+            continue;
+        if (backend->overflow)
+            return false;
+        for (int t = 0; t < backend->count; t++) {
+            if (backend->tickets[t].slot != slot ||
+                backend->tickets[t].incarnation != slot->incarnation)
+                continue;
+            if (image->in_flight == image->room_in_flight)
+                return false;
+            image->ticket_in_flight[image->in_flight++] = Int64GetDatum(backend->tickets[t].ticket);
+            image->since = Min(image->since, backend->since);
+        }
+    }
+    const PendingCharge* pending =
+        slot->pending_count == 0 ? NULL : static_cast<PendingCharge*>(chunk_address(slot->pending));
+    for (int32 i = 0; i < slot->pending_count; i++) {
+        // rows without a ticket cannot be told from those of others
+        if (image->in_flight == image->room_in_flight || pending[i].ticket == 0)
+            return false;
+        image->ticket_in_flight[image->in_flight++] = Int64GetDatum(pending[i].ticket);
+        image->since = Min(image->since, pending[i].since);
+    }
+    return true;
+}
+
+static Datum array_of(Datum* values, int count, Oid type) {
+    int size = type == INT4OID ? 4 : 8;
+    char align = type == INT4OID ? TYPALIGN_INT : TYPALIGN_DOUBLE;
+    return PointerGetDatum(construct_array(values, count, type, size, true, align));
+}
+
+static void image_allocate(Image* image, int32 members, int32 tickets) {
+    image->room_members = members;
+    image->room_in_flight = tickets;
+    Datum** columns[] = {&image->pool, &image->rep, &image->received, &image->deficit,
+                         &image->start};
+    for (Datum** column : columns)
+        *column = static_cast<Datum*>(
+            MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * (members + 1)));
+    image->ticket_in_flight = static_cast<Datum*>(palloc(sizeof(Datum) * (tickets + 1)));
+}
+
+// Claims the writing of the checkpoint and takes its image under one hold of the lock.
+static bool image_take(Image* image, TenantSlot* slot, const TenantKey* key) {
+    for (;;) {
+        int32 members = 0, tickets = 0;
+        bool taken = false;
+        LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+        bool usable = tenant_usable(slot, key) && slot->checkpoint_by == 0 &&
+                      slot->checkpoint_wanted && !slot->recount;
+        if (usable) {
+            Block* block = slot_block(slot);
+            members = block->member_count;
+            tickets = shared->backend_count + slot->pending_count;
+            if (image->pool != NULL && members <= image->room_members &&
+                tickets <= image->room_in_flight) {
+                image->ticket = slot->ticket;
+                image->since = GetCurrentTimestamp();
+                taken = image_tickets(image, slot);
+                usable = taken;
+                if (taken) {
+                    image_members(image, block);
+                    slot->checkpoint_by = MyProcPid;
+                }
+            }
+        }
+        LWLockRelease(slot_lock(slot));
+        if (taken || !usable)
+            return taken;
+        image_allocate(image, members, tickets + 64);
+    }
+}
+
+static void image_store(const Image* image, int64 tenant) {
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    Oid types[] = {INT8OID,      INT8OID,      TIMESTAMPTZOID, INT8ARRAYOID,  INT4ARRAYOID,
+                   INT8ARRAYOID, INT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID};
+    Datum values[] = {Int64GetDatum(tenant),
+                      Int64GetDatum(image->ticket),
+                      TimestampTzGetDatum(image->since),
+                      array_of(image->ticket_in_flight, image->in_flight, INT8OID),
+                      array_of(image->pool, image->members, INT4OID),
+                      array_of(image->rep, image->members, INT8OID),
+                      array_of(image->received, image->members, INT8OID),
+                      array_of(image->deficit, image->members, FLOAT8OID),
+                      array_of(image->start, image->members, FLOAT8OID)};
+    // ON CONFLICT: a ticket has one checkpoint, and the first says the same as the second
+    int result = SPI_execute_with_args(
+        "INSERT INTO leadroute.checkpoint (tenant, ticket, taken_at, since, in_flight, pools, reps,"
+        " received, deficit, start)"
+        " VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9)"
+        " ON CONFLICT DO NOTHING",
+        9, types, values, NULL, false, 0);
+    if (result != SPI_OK_INSERT)
+        elog(ERROR, "cannot write a checkpoint: %s", SPI_result_code_string(result));
+    // under a stricter isolation deleting what another transaction deleted would be an error
+    if (!IsolationUsesXactSnapshot())
+        SPI_execute_with_args("DELETE FROM leadroute.checkpoint WHERE tenant = $1 AND ticket < $2",
+                              2, types, values, NULL, false, 0);
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
+void checkpoint_write_if_due(TenantSlot* slot, const TenantKey* key) {
+    if (!checkpoint_due(slot) || config_is_draft(key->tenant))
+        return;
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "leadroute checkpoint", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(context);
+    Image image = {};
+    if (image_take(&image, slot, key)) {
+        checkpoint_note(slot);
+        image_store(&image, key->tenant);
+    }
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(context);
+}
+
+// --- reading ---
+
+static void* array_values(SPITupleTable* table, int column, int* count) {
+    bool isnull;
+    Datum value = SPI_getbinval(table->vals[0], table->tupdesc, column, &isnull);
+    if (isnull) {
+        *count = 0;
+        return NULL;
+    }
+    ArrayType* array = DatumGetArrayTypeP(value);
+    *count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+    return ARR_DATA_PTR(array);
+}
+
+static int compare_int64(const void* a, const void* b) {
+    int64 x = *static_cast<const int64*>(a), y = *static_cast<const int64*>(b);
+    return x < y ? -1 : (x > y ? 1 : 0);
+}
+
+static int compare_members(const void* a, const void* b) {
+    const CheckpointMember* x = static_cast<const CheckpointMember*>(a);
+    const CheckpointMember* y = static_cast<const CheckpointMember*>(b);
+    if (x->pool != y->pool)
+        return x->pool < y->pool ? -1 : 1;
+    return x->rep < y->rep ? -1 : (x->rep > y->rep ? 1 : 0);
+}
+
+static void fill_checkpoint(Checkpoint* checkpoint, SPITupleTable* table, MemoryContext context) {
+    bool isnull;
+    int tickets, pools, reps, received, deficits, starts;
+    checkpoint->ticket = DatumGetInt64(SPI_getbinval(table->vals[0], table->tupdesc, 1, &isnull));
+    checkpoint->since =
+        DatumGetTimestampTz(SPI_getbinval(table->vals[0], table->tupdesc, 2, &isnull));
+    int64* ticket = static_cast<int64*>(array_values(table, 3, &tickets));
+    int32* pool = static_cast<int32*>(array_values(table, 4, &pools));
+    int64* rep = static_cast<int64*>(array_values(table, 5, &reps));
+    int64* total = static_cast<int64*>(array_values(table, 6, &received));
+    double* deficit = static_cast<double*>(array_values(table, 7, &deficits));
+    double* start = static_cast<double*>(array_values(table, 8, &starts));
+    checkpoint->found =
+        pools == reps && reps == received && received == deficits && deficits == starts;
+    if (!checkpoint->found)
+        return;
+    checkpoint->in_flight_count = tickets;
+    checkpoint->in_flight =
+        static_cast<int64*>(MemoryContextAlloc(context, sizeof(int64) * (tickets + 1)));
+    if (tickets > 0)
+        memcpy(checkpoint->in_flight, ticket, sizeof(int64) * tickets);
+    qsort(checkpoint->in_flight, tickets, sizeof(int64), compare_int64);
+    checkpoint->member_count = pools;
+    checkpoint->members = static_cast<CheckpointMember*>(
+        MemoryContextAllocHuge(context, sizeof(CheckpointMember) * (pools + 1)));
+    for (int i = 0; i < pools; i++)
+        checkpoint->members[i] = {pool[i], rep[i], total[i], deficit[i], start[i]};
+    qsort(checkpoint->members, pools, sizeof(CheckpointMember), compare_members);
+}
+
+void checkpoint_read(int64 tenant, Checkpoint* checkpoint) {
+    MemoryContext context = CurrentMemoryContext;
+    memset(checkpoint, 0, sizeof(*checkpoint));
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(tenant)};
+    if (SPI_execute_with_args(
+            "SELECT ticket, since, in_flight, pools, reps, received, deficit, start"
+            " FROM leadroute.checkpoint WHERE tenant = $1"
+            " ORDER BY ticket DESC LIMIT 1",
+            1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read the checkpoints of leadroute");
+    if (SPI_processed == 1)
+        fill_checkpoint(checkpoint, SPI_tuptable, context);
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+}

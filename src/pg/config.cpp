@@ -1,0 +1,202 @@
+// Reads a tenant's configuration tables into flat rows, and lays a block out for it.
+#include "tenant.h"
+
+static SPIPlanPtr rep_plan, pool_plan, member_plan;
+
+static SPITupleTable* run(SPIPlanPtr* plan, const char* sql, int64 tenant) {
+    if (*plan == NULL) {
+        Oid types[] = {INT8OID};
+        *plan = SPI_prepare(sql, 1, types);
+        if (*plan == NULL || SPI_keepplan(*plan) != 0)
+            elog(ERROR, "cannot prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+    }
+    Datum values[] = {Int64GetDatum(tenant)};
+    // read-only: runs under the snapshot that the caller pushed, which is the latest one
+    if (SPI_execute_plan(*plan, values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read the configuration of leadroute");
+    return SPI_tuptable;
+}
+
+static Datum column(SPITupleTable* table, uint64 row, int number, bool* isnull) {
+    return SPI_getbinval(table->vals[row], table->tupdesc, number, isnull);
+}
+
+static int32 cap_column(SPITupleTable* table, uint64 row, int number) {
+    bool isnull;
+    Datum value = column(table, row, number, &isnull);
+    return isnull ? kNoCap : DatumGetInt32(value);
+}
+
+static bool bool_column(SPITupleTable* table, uint64 row, int number) {
+    bool isnull;
+    Datum value = column(table, row, number, &isnull);
+    return !isnull && DatumGetBool(value);
+}
+
+static void read_reps(int64 tenant, Configuration* out, MemoryContext context) {
+    SPITupleTable* rows =
+        run(&rep_plan,
+            "SELECT id, timezone, daily_cap, paused, ref IS NOT NULL,"
+            " COALESCE(ref ~ '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$', false)"
+            " FROM leadroute.rep WHERE tenant = $1 ORDER BY id",
+            tenant);
+    out->rep_count = (int32)SPI_processed;
+    out->reps =
+        static_cast<RepRow*>(MemoryContextAllocHuge(context, sizeof(RepRow) * (SPI_processed + 1)));
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        RepRow* rep = &out->reps[i];
+        rep->id = DatumGetInt64(column(rows, i, 1, &isnull));
+        Datum zone = column(rows, i, 2, &isnull);
+        rep->zone = zone_number(isnull ? "UTC" : TextDatumGetCString(zone));
+        rep->cap = cap_column(rows, i, 3);
+        rep->paused = bool_column(rows, i, 4);
+        rep->has_ref = bool_column(rows, i, 5);
+        rep->ref_is_uuid = bool_column(rows, i, 6);
+    }
+    SPI_freetuptable(rows);
+}
+
+static core::CatchUp catch_up_of(const char* text) {
+    if (strcmp(text, "full") == 0)
+        return core::CatchUp::full;
+    return strcmp(text, "bounded") == 0 ? core::CatchUp::bounded : core::CatchUp::none;
+}
+
+static void read_pools(int64 tenant, Configuration* out, MemoryContext context) {
+    SPITupleTable* rows =
+        run(&pool_plan,
+            "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8"
+            " FROM leadroute.pool p LEFT JOIN leadroute.pool o"
+            "   ON o.tenant = p.tenant AND o.name = p.overflow_pool"
+            " WHERE p.tenant = $1 ORDER BY p.id",
+            tenant);
+    out->pool_count = (int32)SPI_processed;
+    out->pools = static_cast<PoolRow*>(
+        MemoryContextAllocHuge(context, sizeof(PoolRow) * (SPI_processed + 1)));
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        PoolRow* pool = &out->pools[i];
+        pool->id = DatumGetInt32(column(rows, i, 1, &isnull));
+        pool->overflow = DatumGetInt32(column(rows, i, 2, &isnull));
+        pool->catch_up = catch_up_of(TextDatumGetCString(column(rows, i, 3, &isnull)));
+        pool->catch_up_limit = DatumGetFloat8(column(rows, i, 4, &isnull));
+    }
+    SPI_freetuptable(rows);
+}
+
+static void read_members(int64 tenant, Configuration* out, MemoryContext context) {
+    SPITupleTable* rows =
+        run(&member_plan,
+            "SELECT p.id, m.rep, CASE p.method WHEN 'weighted' THEN m.weight::float8 ELSE 1 END,"
+            " m.daily_cap, m.paused"
+            " FROM leadroute.pool_member m JOIN leadroute.pool p"
+            "   ON p.tenant = m.tenant AND p.name = m.pool"
+            " WHERE m.tenant = $1 ORDER BY p.id, m.rep",
+            tenant);
+    out->member_count = (int32)SPI_processed;
+    out->members = static_cast<MemberRow*>(
+        MemoryContextAllocHuge(context, sizeof(MemberRow) * (SPI_processed + 1)));
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        MemberRow* member = &out->members[i];
+        member->pool = DatumGetInt32(column(rows, i, 1, &isnull));
+        member->rep = DatumGetInt64(column(rows, i, 2, &isnull));
+        member->weight = DatumGetFloat8(column(rows, i, 3, &isnull));
+        member->cap = cap_column(rows, i, 4);
+        member->paused = bool_column(rows, i, 5);
+    }
+    SPI_freetuptable(rows);
+}
+
+void configuration_read(int64 tenant, Configuration* configuration) {
+    MemoryContext context = CurrentMemoryContext;
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    read_reps(tenant, configuration, context);
+    read_pools(tenant, configuration, context);
+    read_members(tenant, configuration, context);
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
+static void fill_reps(Block* block, const Configuration* from) {
+    for (int32 i = 0; i < from->rep_count; i++) {
+        const RepRow* row = &from->reps[i];
+        RepState* rep = block->rep(i);
+        rep->id = row->id;
+        rep->zone = row->zone;
+        rep->cap = row->cap;
+        rep->paused = row->paused;
+        rep->has_ref = row->has_ref;
+        rep->ref_is_uuid = row->ref_is_uuid;
+        if (row->zone >= block->zone_count)
+            block->zone_count = row->zone + 1;
+    }
+}
+
+// Lists the members of each rep, so that a cap that is reached in one pool parks it in all.
+static void fill_memberships(Block* block) {
+    for (int32 i = 0; i < block->member_count; i++)
+        block->rep(block->member(i)->rep)->member_count++;
+    int32 next = 0;
+    for (int32 i = 0; i < block->rep_count; i++) {
+        block->rep(i)->first_member = next;
+        next += block->rep(i)->member_count;
+        block->rep(i)->member_count = 0;
+    }
+    for (int32 i = 0; i < block->member_count; i++) {
+        RepState* rep = block->rep(block->member(i)->rep);
+        *block->member_of_rep(rep->first_member + rep->member_count++) = i;
+    }
+}
+
+static void fill_members(Block* block, const Configuration* from) {
+    int32 next = 0;
+    for (int32 i = 0; i < block->pool_count; i++) {
+        PoolState* pool = block->pool(i);
+        pool->first_member = next;
+        int32 end = next;
+        while (end < from->member_count && from->members[end].pool == pool->id)
+            end++;
+        block->queue(pool).reset(end - next);
+        for (; next < end; next++) {
+            const MemberRow* row = &from->members[next];
+            MemberState* member = block->member(next);
+            member->rep = block_find_rep(block, row->rep);
+            member->pool = i;
+            member->cap = row->cap;
+            member->paused = row->paused;
+            member->reason = core::State::member_paused; // until the counts are known
+            pool->parked[static_cast<int>(member->reason)]++;
+            const RepState* rep = block->rep(member->rep);
+            pool->without_ref += rep->has_ref ? 0 : 1;
+            pool->without_uuid += rep->ref_is_uuid ? 0 : 1;
+            block->queue(pool).add(next - pool->first_member, row->rep, row->weight);
+        }
+    }
+}
+
+Block* configuration_block(const Configuration* from) {
+    Size size = block_size(from->pool_count, from->rep_count, from->member_count);
+    char* room =
+        static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, size + kBlockAlign));
+    Block* block = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, room));
+    block_format(block, from->pool_count, from->rep_count, from->member_count);
+    fill_reps(block, from);
+    for (int32 i = 0; i < from->pool_count; i++) {
+        PoolState* pool = block->pool(i);
+        pool->id = from->pools[i].id;
+        pool->catch_up = from->pools[i].catch_up;
+        pool->catch_up_limit = from->pools[i].catch_up_limit;
+    }
+    for (int32 i = 0; i < from->pool_count; i++)
+        block->pool(i)->overflow =
+            from->pools[i].overflow == 0 ? -1 : block_find_pool(block, from->pools[i].overflow);
+    fill_members(block, from);
+    fill_memberships(block);
+    return block;
+}

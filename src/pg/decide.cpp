@@ -1,0 +1,174 @@
+// decide(): the middle of a lead's way; see decide.h.
+#include "decide.h"
+#include "alert.h"
+
+static core::Explanation explanation;
+static uint8 encoded[core::kMaxEncoded];
+
+static void start(LeadTable* table, const Lead* lead, TimestampTz now, Decision* d) {
+    memset(static_cast<void*>(d), 0, offsetof(Decision, failures));
+    d->failures.count = 0;
+    d->failures.first_message[0] = '\0';
+    explanation.note = core::Note::none;
+    explanation.rule_error_count = 0;
+    explanation.tried_count = 0;
+    RecordRow* row = &d->row;
+    row->tenant = lead->key.tenant;
+    row->decided_at = now;
+    row->lead_table = table->id;
+    row->episode = 1;
+    row->rep_cap = row->member_cap = kNoCap;
+    row->lead_id = lead->id;
+    row->method = "push";
+    row->assignment = lead->key.assignment;
+}
+
+static void finish(Decision* d) {
+    if (!leadroute_explain && explanation.rule_error_count == 0)
+        return;
+    d->row.explanation_length = core::encode(explanation, encoded);
+    d->row.explanation = encoded;
+}
+
+static void explain_failures(const RuleFailures* failures) {
+    explanation.rule_error_count = failures->count;
+    int kept = Min(failures->count, Min(kMaxFailures, core::kMaxRuleErrors));
+    for (int i = 0; i < kept; i++) {
+        core::RuleError* error = &explanation.rule_errors[i];
+        error->rule = failures->failure[i].rule;
+        memcpy(error->sqlstate, unpack_sql_state(failures->failure[i].sqlstate), 5);
+    }
+}
+
+static void take(const Pick* picked, Decision* d) {
+    RecordRow* row = &d->row;
+    d->slot = picked->slot;
+    d->assigned = true;
+    row->ticket = picked->ticket;
+    row->has_rep = true;
+    row->rep = picked->rep;
+    row->pool = picked->pool;
+    row->has_day = true;
+    row->day = picked->day;
+    row->rep_cap = picked->rep_cap;
+    row->member_cap = picked->member_cap;
+    row->has_deficit = picked->pool != 0;
+    row->deficit = (float4)picked->deficit;
+    row->tag = picked->tag;
+}
+
+static void count(const TenantKey* key, Counter counter) {
+    TenantSlot* slot = slot_find(key);
+    if (slot == NULL)
+        return;
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    if (slot->used && same_key(&slot->key, key))
+        slot->counter[counter]++;
+    LWLockRelease(slot_lock(slot));
+}
+
+// Nobody took it: it waits in the queue of the pool it was meant for, or in `unmatched`.
+static void wait(const TenantKey* key, const Pick* picked, int32 pool, bool matched, Decision* d) {
+    d->row.pool = pool;
+    explanation.note = matched ? core::Note::nobody : core::Note::unmatched;
+    count(key, COUNT_WAITING);
+    if (!matched && pool == 0)
+        return;
+    count(key, COUNT_CAPPED);
+    d->alert = "nobody_available";
+    d->alert_message =
+        picked->memory_full
+            ? "Shared memory of leadroute is full: raise leadroute.max_members."
+            : "All its members, and those of its overflow pools, are away or capped.";
+}
+
+void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
+    TimestampTz now = GetCurrentTimestamp();
+    start(table, lead, now, d);
+    d->rule = rules_match(rules->rules, lead->slot, now, &d->failures);
+    const Rule* rule = d->rule;
+    if (d->failures.count > 0) {
+        explain_failures(&d->failures);
+        count(&lead->key, COUNT_RULE_ERRORS);
+    }
+    PickRequest request = {&lead->key,
+                           rule == NULL ? rules->fallback_pool : rule->pool,
+                           rule == NULL ? 0 : rule->rep,
+                           rule == NULL ? 0 : rule->overflow_pool,
+                           ref_need(table),
+                           now};
+    if (rule != NULL) {
+        d->row.rule = rule->id;
+        d->row.has_label = rule->has_label;
+        d->row.label = rule->label;
+    } else {
+        explanation.note = core::Note::unmatched;
+        count(&lead->key, COUNT_UNMATCHED);
+    }
+    Pick picked = {};
+    if (rule != NULL || request.pool != 0)
+        pick(&request, &picked, &explanation);
+    if (picked.found) {
+        take(&picked, d);
+        d->row.method = picked.overflowed ? "overflow" : "push";
+        d->sets_owner = owner_from_rep(table, rules, picked.rep, &d->owner);
+    } else {
+        wait(&lead->key, &picked, request.pool, rule != NULL, d);
+    }
+    if (rule == NULL && d->alert == NULL) {
+        d->alert = "unmatched";
+        d->alert_message = request.pool != 0 ? "no rule matched: leads go to the fallback pool"
+                                             : "no rule matched: leads wait in the queue unmatched";
+    }
+    finish(d);
+}
+
+void decide_given(LeadTable* table, const Lead* lead, Datum owner, Decision* d) {
+    TimestampTz now = GetCurrentTimestamp();
+    start(table, lead, now, d);
+    d->row.method = "manual";
+    explanation.note = core::Note::manual;
+    d->assigned = true;
+    int64 rep;
+    if (rep_from_owner(table, lead->key.tenant, owner, &rep)) {
+        Pick given = {};
+        if (shared_ready())
+            pick_given(&lead->key, rep, now, &given);
+        if (given.found)
+            take(&given, d);
+        d->row.has_rep = true;
+        d->row.rep = rep;
+    }
+    if (shared_ready())
+        count(&lead->key, COUNT_MANUAL);
+    finish(d);
+}
+
+void decide_unowned(LeadTable* table, const Lead* lead, Decision* d) {
+    start(table, lead, GetCurrentTimestamp(), d);
+    explanation.note = core::Note::nobody;
+    d->alert = "nobody_available";
+    d->alert_message = shared_ready() ? "Another trigger took the owner of the lead away."
+                                      : "leadroute is not in shared_preload_libraries.";
+    finish(d);
+}
+
+void decide_alerts(const LeadTable* table, const Lead* lead, const Decision* d) {
+    Alert alert = {};
+    alert.tenant = lead->key.tenant;
+    alert.lead_table = table->id;
+    alert.lead_id = lead->id;
+    for (int i = 0; i < Min(d->failures.count, kMaxFailures); i++) {
+        alert.kind = "rule_error";
+        alert.rule = d->failures.failure[i].rule;
+        alert.message = i == 0 ? d->failures.first_message : "the rule raised an error";
+        raise_alert(&alert);
+    }
+    if (d->alert == NULL)
+        return;
+    alert.kind = d->alert;
+    alert.rule = d->row.rule;
+    alert.pool = d->row.pool;
+    alert.message = d->alert_message;
+    raise_alert(&alert);
+}

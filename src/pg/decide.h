@@ -1,0 +1,37 @@
+// One lead's decision: match its rules, pick a rep, say what the record has to hold.
+#pragma once
+
+#include "leadroute.h"
+
+#include "lead_table.h"
+#include "record.h"
+
+// A lead at hand, in a trigger.
+struct Lead {
+    Relation relation;
+    TupleTableSlot* slot;
+    TenantKey key;
+    const char* id; // text form of its key
+};
+
+struct Decision {
+    RecordRow row;
+    const Rule* rule; // that matched, or NULL; valid until the rules are next asked for
+    TenantSlot* slot; // charged, or NULL
+    bool assigned;
+    bool sets_owner; // the owner column is to be written
+    Datum owner;
+    const char* alert; // kind to raise, or NULL
+    const char* alert_message;
+    RuleFailures failures;
+};
+
+// Routes the lead by its tenant's rules. Charges the turn; writes nothing.
+void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* decision);
+// Records that the app named the owner itself.
+void decide_given(LeadTable* table, const Lead* lead, Datum owner, Decision* decision);
+// Lets the lead wait in `unmatched`: there is no shared memory to count in, or somebody took the
+// owner away again.
+void decide_unowned(LeadTable* table, const Lead* lead, Decision* decision);
+// Raises what the decision found wrong; after the lead is done with.
+void decide_alerts(const LeadTable* table, const Lead* lead, const Decision* decision);

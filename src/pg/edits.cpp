@@ -1,0 +1,165 @@
+// Triggers that notice SQL writing leadroute's own tables: configuration, and the record.
+#include "pick.h"
+#include "placement.h"
+#include "shared.h"
+#include "transaction.h"
+
+static TriggerData* trigger_data(FunctionCallInfo fcinfo) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("this function can only be called as a trigger")));
+    return reinterpret_cast<TriggerData*>(fcinfo->context);
+}
+
+static int64 tenant_column(const TriggerData* data, HeapTuple tuple) {
+    AttrNumber number = get_attnum(RelationGetRelid(data->tg_relation), "tenant");
+    if (number == InvalidAttrNumber)
+        return 0;
+    bool isnull;
+    Datum value = heap_getattr(tuple, number, RelationGetDescr(data->tg_relation), &isnull);
+    return isnull ? 0 : DatumGetInt64(value);
+}
+
+static bool is_lead_table(const TriggerData* data) {
+    return strcmp(RelationGetRelationName(data->tg_relation), "lead_table") == 0;
+}
+
+static void config_row(const TriggerData* data, HeapTuple tuple) {
+    config_changed(tenant_column(data, tuple), false);
+}
+
+// The tenant's latest checkpoint no longer says what the record says.
+static void drop_checkpoint(int64 tenant, bool all_tenants) {
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    Oid types[] = {INT8OID, BOOLOID};
+    Datum values[] = {Int64GetDatum(tenant), BoolGetDatum(all_tenants)};
+    if (SPI_execute_with_args("DELETE FROM leadroute.checkpoint WHERE tenant = $1 OR $2", 2, types,
+                              values, NULL, false, 0) != SPI_OK_DELETE)
+        elog(ERROR, "cannot delete checkpoints of leadroute");
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
+// A manual row that _give() has charged already, until it is inserted.
+static Pick given;
+static int64 given_tenant;
+
+static bool same_value(const TriggerData* data, HeapTuple tuple, const char* column, int64 expected,
+                       bool date) {
+    TupleDesc columns = RelationGetDescr(data->tg_relation);
+    AttrNumber number = get_attnum(RelationGetRelid(data->tg_relation), column);
+    bool isnull;
+    Datum value = heap_getattr(tuple, number, columns, &isnull);
+    return !isnull && (date ? DatumGetDateADT(value) : DatumGetInt64(value)) == expected;
+}
+
+static bool is_given(const TriggerData* data, HeapTuple tuple) {
+    if (!given.found || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+        tenant_column(data, tuple) != given_tenant ||
+        !same_value(data, tuple, "rep", given.rep, false) ||
+        !same_value(data, tuple, "ticket", given.ticket, false) ||
+        !same_value(data, tuple, "day", given.day, true))
+        return false;
+    given.found = false;
+    return true;
+}
+
+static void record_row(const TriggerData* data, HeapTuple tuple) {
+    // once for each tenant and (sub)transaction: a rollback would bring the checkpoint back
+    static SubTransactionId last_transaction = InvalidSubTransactionId;
+    static LocalTransactionId last_top = InvalidLocalTransactionId;
+    static int64 last_tenant = 0;
+    int64 tenant = tenant_column(data, tuple);
+    if (is_given(data, tuple))
+        return;
+    if (last_top == MyProc->lxid && last_transaction == GetCurrentSubTransactionId() &&
+        last_tenant == tenant)
+        return;
+    drop_checkpoint(tenant, false);
+    record_edited(RelationGetRelid(data->tg_relation), tenant, true);
+    last_top = MyProc->lxid;
+    last_transaction = GetCurrentSubTransactionId();
+    last_tenant = tenant;
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_config_changed);
+PG_FUNCTION_INFO_V1(leadroute_config_truncated);
+PG_FUNCTION_INFO_V1(leadroute_record_edited);
+PG_FUNCTION_INFO_V1(leadroute_record_truncated);
+PG_FUNCTION_INFO_V1(leadroute_give);
+
+// AFTER ROW on rep, pool, pool_member, rule, lead_table.
+Datum leadroute_config_changed(PG_FUNCTION_ARGS) {
+    TriggerData* data = trigger_data(fcinfo);
+    if (!shared_ready())
+        PG_RETURN_POINTER(NULL);
+    if (is_lead_table(data)) {
+        attachments_changed();
+        PG_RETURN_POINTER(NULL);
+    }
+    config_row(data, data->tg_trigtuple);
+    if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+        config_row(data, data->tg_newtuple);
+    PG_RETURN_POINTER(NULL);
+}
+
+Datum leadroute_config_truncated(PG_FUNCTION_ARGS) {
+    TriggerData* data = trigger_data(fcinfo);
+    if (!shared_ready())
+        PG_RETURN_POINTER(NULL);
+    if (is_lead_table(data))
+        attachments_changed();
+    else
+        config_changed(0, true);
+    PG_RETURN_POINTER(NULL);
+}
+
+// AFTER ROW on assignment, for rows that count.
+Datum leadroute_record_edited(PG_FUNCTION_ARGS) {
+    TriggerData* data = trigger_data(fcinfo);
+    if (!shared_ready())
+        PG_RETURN_POINTER(NULL);
+    record_row(data, data->tg_trigtuple);
+    if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+        record_row(data, data->tg_newtuple);
+    PG_RETURN_POINTER(NULL);
+}
+
+Datum leadroute_record_truncated(PG_FUNCTION_ARGS) {
+    TriggerData* data = trigger_data(fcinfo);
+    drop_checkpoint(0, true);
+    if (!shared_ready())
+        PG_RETURN_POINTER(NULL);
+    for (int i = 0; i < shared->slot_count; i++) {
+        const TenantSlot* slot = shared_slot(i);
+        if (slot->used && slot->key.database == MyDatabaseId &&
+            slot->key.assignment == RelationGetRelid(data->tg_relation))
+            record_edited(slot->key.assignment, slot->key.tenant, true);
+    }
+    PG_RETURN_POINTER(NULL);
+}
+
+// _give(tenant, rep, OUT ticket bigint, OUT day date): charges a lead that a person gave to the
+// rep, for a manual row that the caller inserts next with this ticket and day. Nulls: no such rep.
+Datum leadroute_give(PG_FUNCTION_ARGS) {
+    TupleDesc descriptor;
+    if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    Datum values[2] = {};
+    bool nulls[2] = {true, true};
+    given.found = false;
+    if (shared_ready() && !PG_ARGISNULL(0) && !PG_ARGISNULL(1)) {
+        given_tenant = PG_GETARG_INT64(0);
+        TenantKey key = {MyDatabaseId, placement(InvalidOid, given_tenant), given_tenant};
+        pick_given(&key, PG_GETARG_INT64(1), GetCurrentTimestamp(), &given);
+        values[0] = Int64GetDatum(given.ticket);
+        values[1] = DateADTGetDatum(given.day);
+        nulls[0] = nulls[1] = !given.found;
+    }
+    HeapTuple tuple = heap_form_tuple(BlessTupleDesc(descriptor), values, nulls);
+    PG_RETURN_DATUM(HeapTupleGetDatum(tuple));
+}
+}

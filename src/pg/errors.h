@@ -1,0 +1,17 @@
+// SQLSTATEs of class LR, one for each kind of refusal; README.md lists them for users.
+#pragma once
+
+#define LR_SQLSTATE(d1, d2, d3) MAKE_SQLSTATE('L', 'R', d1, d2, d3)
+
+#define ERRCODE_LR_NOT_PRELOADED LR_SQLSTATE('0', '0', '1')
+#define ERRCODE_LR_NOT_ATTACHED LR_SQLSTATE('0', '0', '2')
+#define ERRCODE_LR_TABLE_UNSUITABLE LR_SQLSTATE('0', '0', '3')
+#define ERRCODE_LR_EXPRESSION LR_SQLSTATE('0', '0', '4')
+#define ERRCODE_LR_CONFIGURATION LR_SQLSTATE('0', '0', '5')
+#define ERRCODE_LR_IN_USE LR_SQLSTATE('0', '0', '6')
+#define ERRCODE_LR_NO_SUCH_LEAD LR_SQLSTATE('0', '0', '7')
+#define ERRCODE_LR_NO_SUCH_OBJECT LR_SQLSTATE('0', '0', '8')
+#define ERRCODE_LR_DENIED LR_SQLSTATE('0', '1', '2')
+#define ERRCODE_LR_MEMORY_FULL LR_SQLSTATE('0', '1', '3')
+#define ERRCODE_LR_VERSIONS_DIFFER LR_SQLSTATE('0', '1', '4')
+#define ERRCODE_LR_OTHER_NODE LR_SQLSTATE('0', '1', '6')

@@ -1,0 +1,268 @@
+// The stack of running statements that write; see frame.h.
+#include "frame.h"
+#include "transaction.h"
+
+extern "C" {
+#include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
+#include "tcop/utility.h"
+}
+
+static ExecutorRun_hook_type previous_run;
+static ExecutorFinish_hook_type previous_finish;
+static ProcessUtility_hook_type previous_utility;
+
+static Frame* top;  // running now
+static Frame* kept; // ran, and wait for ExecutorFinish with decisions whose rows may yet arrive
+static Frame loose; // for callers that are neither executor nor COPY
+static uint64 statements;
+
+// --- what a plan may do ---
+
+struct PlanFacts {
+    bool on_conflict;
+    bool moves;
+};
+
+static void inspect_plan(Plan* plan, PlanFacts* facts) {
+    if (plan == NULL || !IsA(plan, ModifyTable))
+        return;
+    ModifyTable* modify = reinterpret_cast<ModifyTable*>(plan);
+    if (modify->onConflictAction != ONCONFLICT_NONE)
+        facts->on_conflict = true;
+    if (modify->operation != CMD_INSERT && modify->operation != CMD_DELETE)
+        facts->moves = true;
+}
+
+void frame_inspect(Frame* frame) {
+    if (frame->inspected)
+        return;
+    frame->inspected = true;
+    if (frame->query == NULL)
+        return;
+    PlanFacts facts = {false, false};
+    PlannedStmt* statement = frame->query->plannedstmt;
+    inspect_plan(statement->planTree, &facts);
+    // a ModifyTable in WITH is the top of a subplan, never below one
+    ListCell* cell;
+    foreach (cell, statement->subplans)
+        inspect_plan(static_cast<Plan*>(lfirst(cell)), &facts);
+    frame->may_drop_rows = facts.on_conflict;
+    frame->may_move_rows = facts.moves;
+}
+
+static bool writes(const QueryDesc* query) {
+    return query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE;
+}
+
+// --- the stack ---
+
+static void push(Frame* frame, QueryDesc* query) {
+    memset(static_cast<void*>(frame), 0, sizeof(*frame));
+    frame->query = query;
+    frame->number = ++statements;
+    frame->level = GetCurrentTransactionNestLevel();
+    frame->previous = top;
+    top = frame;
+}
+
+static void release(Frame* frame) {
+    record_buffer_free(frame->buffer);
+    frame->buffer = NULL;
+    if (frame->context != NULL)
+        MemoryContextDelete(frame->context);
+    frame->context = NULL;
+    frame->first = frame->last = frame->cursor = NULL;
+}
+
+Frame* frame_current(void) {
+    if (top != NULL)
+        return top;
+    // Each row by itself: whoever calls here inserts what its triggers let through.
+    loose.loose = true;
+    loose.inspected = true;
+    loose.last_deferred = false;
+    loose.number = ++statements;
+    loose.level = GetCurrentTransactionNestLevel();
+    return &loose;
+}
+
+MemoryContext frame_context(Frame* frame) {
+    if (frame->context == NULL)
+        frame->context = AllocSetContextCreate(TopTransactionContext, "leadroute decisions",
+                                               ALLOCSET_DEFAULT_SIZES);
+    return frame->context;
+}
+
+void frame_defer(Frame* frame, Deferred* deferred) {
+    deferred->next = NULL;
+    if (frame->last == NULL)
+        frame->first = deferred;
+    else
+        frame->last->next = deferred;
+    frame->last = deferred;
+}
+
+// The rows of these decisions did not arrive.
+static void give_up_unconfirmed(Frame* frame) {
+    for (Deferred* d = frame->first; d != NULL; d = d->next)
+        if (!d->confirmed && d->slot != NULL)
+            charge_undo(d->slot, d->row.pool, d->row.rep, d->row.day);
+    frame->first = frame->last = frame->cursor = NULL;
+}
+
+void frames_forget(void) {
+    top = NULL;
+    kept = NULL;
+    memset(static_cast<void*>(&loose), 0, sizeof(loose));
+}
+
+void frames_abort(int nest_level) {
+    // Frames that run are popped as the error passes their hook; those kept go with their level.
+    Frame** link = &kept;
+    while (*link != NULL) {
+        if ((*link)->level >= nest_level)
+            *link = (*link)->kept_next;
+        else
+            link = &(*link)->kept_next;
+    }
+}
+
+// --- hooks ---
+
+static void keep_for_finish(Frame* frame) {
+    Frame* copy = static_cast<Frame*>(MemoryContextAlloc(frame_context(frame), sizeof(Frame)));
+    *copy = *frame;
+    copy->buffer = NULL;
+    copy->kept_next = kept;
+    kept = copy;
+}
+
+static void run(QueryDesc* query, ScanDirection direction, uint64 count, bool execute_once) {
+    if (previous_run)
+        previous_run(query, direction, count, execute_once);
+    else
+        standard_ExecutorRun(query, direction, count, execute_once);
+}
+
+static void run_hook(QueryDesc* query, ScanDirection direction, uint64 count, bool execute_once) {
+    if (!writes(query)) {
+        run(query, direction, count, execute_once);
+        return;
+    }
+    Frame frame;
+    push(&frame, query);
+    PG_TRY();
+    {
+        run(query, direction, count, execute_once);
+        record_finish(frame.buffer);
+    }
+    PG_CATCH();
+    {
+        top = frame.previous;
+        release(&frame);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    top = frame.previous;
+    record_buffer_free(frame.buffer);
+    if (frame.first != NULL)
+        keep_for_finish(&frame);
+    else if (frame.context != NULL)
+        MemoryContextDelete(frame.context);
+}
+
+static Frame* take_kept(const QueryDesc* query) {
+    for (Frame** link = &kept; *link != NULL; link = &(*link)->kept_next) {
+        Frame* frame = *link;
+        if (frame->query == query) {
+            *link = frame->kept_next;
+            return frame;
+        }
+    }
+    return NULL;
+}
+
+static void finish(QueryDesc* query) {
+    if (previous_finish)
+        previous_finish(query);
+    else
+        standard_ExecutorFinish(query);
+}
+
+static void finish_hook(QueryDesc* query) {
+    // take every run's decisions of this statement (a portal may run it in portions)
+    Frame* first = take_kept(query);
+    if (first == NULL) {
+        finish(query);
+        return;
+    }
+    Frame frame = *first;
+    frame.previous = top;
+    top = &frame;
+    PG_TRY();
+    {
+        finish(query);
+        record_finish(frame.buffer);
+        give_up_unconfirmed(&frame);
+    }
+    PG_FINALLY();
+    {
+        top = frame.previous;
+        release(&frame);
+    }
+    PG_END_TRY();
+}
+
+static bool is_copy_from(const PlannedStmt* statement) {
+    Node* utility = statement->utilityStmt;
+    return utility != NULL && IsA(utility, CopyStmt) &&
+           reinterpret_cast<CopyStmt*>(utility)->is_from;
+}
+
+static void utility(PlannedStmt* statement, const char* text, bool read_only,
+                    ProcessUtilityContext context, ParamListInfo parameters,
+                    QueryEnvironment* environment, DestReceiver* destination,
+                    QueryCompletion* completion) {
+    if (previous_utility)
+        previous_utility(statement, text, read_only, context, parameters, environment, destination,
+                         completion);
+    else
+        standard_ProcessUtility(statement, text, read_only, context, parameters, environment,
+                                destination, completion);
+}
+
+static void utility_hook(PlannedStmt* statement, const char* text, bool read_only,
+                         ProcessUtilityContext context, ParamListInfo parameters,
+                         QueryEnvironment* environment, DestReceiver* destination,
+                         QueryCompletion* completion) {
+    if (!is_copy_from(statement)) {
+        utility(statement, text, read_only, context, parameters, environment, destination,
+                completion);
+        return;
+    }
+    Frame frame;
+    push(&frame, NULL);
+    PG_TRY();
+    {
+        utility(statement, text, read_only, context, parameters, environment, destination,
+                completion);
+        record_finish(frame.buffer);
+        give_up_unconfirmed(&frame);
+    }
+    PG_FINALLY();
+    {
+        top = frame.previous;
+        release(&frame);
+    }
+    PG_END_TRY();
+}
+
+void frame_init(void) {
+    previous_run = ExecutorRun_hook;
+    ExecutorRun_hook = run_hook;
+    previous_finish = ExecutorFinish_hook;
+    ExecutorFinish_hook = finish_hook;
+    previous_utility = ProcessUtility_hook;
+    ProcessUtility_hook = utility_hook;
+}

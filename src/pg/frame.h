@@ -1,0 +1,56 @@
+// Which statement a trigger call belongs to, and whether the row it routes is sure to arrive.
+//
+// A trigger cannot see ON CONFLICT, nor that the row comes from an UPDATE that moves it to another
+// partition. So the executor's hooks keep a stack of running statements that write, and the utility
+// hook one for COPY. A row that is sure to arrive is recorded at once, or buffered from the second
+// row of its statement on (the direct way); for one that may be dropped after its BEFORE triggers
+// the decision waits for the AFTER ROW trigger (the safe way), and is taken back when the statement
+// ends without it.
+#pragma once
+
+#include "leadroute.h"
+
+#include "record.h"
+#include "shared.h"
+
+// A decision whose row has not arrived yet (the safe way).
+struct Deferred {
+    Deferred* next;
+    TenantSlot* slot; // NULL: nothing was charged
+    bool confirmed;
+    bool owner_set; // by the decision
+    bool owner_isnull;
+    Datum owner; // as the lead should carry it, for comparison
+    RecordRow row;
+};
+
+struct Frame {
+    Frame* previous;
+    QueryDesc* query; // NULL: COPY
+    int level;        // nest level of the transaction
+    bool inspected;
+    bool may_drop_rows; // ON CONFLICT somewhere in the plan
+    bool may_move_rows; // UPDATE or MERGE somewhere in the plan
+    bool last_deferred; // the latest row took the safe way
+    uint64 number;      // of the statement in this session
+    bool loose;         // called by neither the executor nor COPY: no end of statement is seen
+    int64 rows;
+    MemoryContext context; // of the deferred; made when needed
+    Deferred* first;
+    Deferred* last;
+    Deferred* cursor; // where the search for the next arrival goes on
+    RecordBuffer* buffer;
+    Frame* kept_next; // in the list of those that wait for ExecutorFinish
+};
+
+void frame_init(void); // from _PG_init: sets the hooks
+
+// The statement that a trigger now runs for; a stand-in of its own for a caller that is neither
+// the executor nor COPY (logical replication).
+Frame* frame_current(void);
+void frame_inspect(Frame* frame);
+MemoryContext frame_context(Frame* frame);
+void frame_defer(Frame* frame, Deferred* deferred);
+
+void frames_forget(void);          // transaction end
+void frames_abort(int nest_level); // subtransaction abort

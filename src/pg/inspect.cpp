@@ -1,0 +1,270 @@
+// What is in shared memory, as rows: for the views, for verify(), for administrators.
+#include "placement.h"
+#include "shared.h"
+#include "tenant.h"
+#include "transaction.h"
+
+extern "C" {
+#include "access/parallel.h"
+}
+
+#ifndef LEADROUTE_VERSION
+#define LEADROUTE_VERSION "1.0"
+#endif
+
+// A private copy of the tenant's block: the draft's own one in a transaction that has one.
+struct Look {
+    TenantKey key;
+    Block* block;
+    TenantSlot* slot; // charged by this transaction, or NULL
+};
+
+static Block* copy_shared(const TenantKey* key, TenantSlot** slot) {
+    char* memory = NULL;
+    Size room = 0;
+    for (;;) {
+        *slot = tenant_ready(key);
+        if (*slot == NULL)
+            memory_full();
+        Block* copy = NULL;
+        LWLockAcquire(slot_lock(*slot), LW_SHARED);
+        bool usable = tenant_usable(*slot, key);
+        Size size = usable ? slot_block(*slot)->size : 0;
+        if (usable && size <= room) {
+            copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
+            memcpy(static_cast<void*>(copy), slot_block(*slot), size);
+        }
+        LWLockRelease(slot_lock(*slot));
+        if (copy != NULL)
+            return copy;
+        CHECK_FOR_INTERRUPTS();
+        room = size + 65536;
+        memory =
+            static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, room + kBlockAlign));
+    }
+}
+
+static void look(Look* l, int64 tenant) {
+    shared_require();
+    l->key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
+    l->slot = NULL;
+    if (config_is_draft(tenant)) {
+        l->block = tenant_draft(&l->key);
+        l->slot = slot_find(&l->key);
+    } else {
+        l->block = copy_shared(&l->key, &l->slot);
+    }
+}
+
+struct OwnTotal {
+    int32 pool; // -1: any
+    int64 rep;
+    DateADT day; // DATEVAL_NOBEGIN: any
+    int64 turns;
+};
+
+static void add_own(void* context, const OwnCharge* charge) {
+    OwnTotal* total = static_cast<OwnTotal*>(context);
+    if (charge->rep == total->rep && (total->pool < 0 || charge->pool == total->pool) &&
+        (total->day == DATEVAL_NOBEGIN || charge->day == total->day))
+        total->turns += charge->turns;
+}
+
+// This transaction's own turns. A draft's block has them as given, none of them in flight.
+static int64 own_turns(const Look* l, int32 pool, int64 rep, DateADT day) {
+    if (l->slot == NULL)
+        return 0;
+    OwnTotal total = {pool, rep, day, 0};
+    charge_visit(l->slot, add_own, &total);
+    return total.turns;
+}
+
+static ReturnSetInfo* start_rows(FunctionCallInfo fcinfo) {
+#if LR_PG16_GE
+    InitMaterializedSRF(fcinfo, 0);
+#else
+    SetSingleFuncCall(fcinfo, 0);
+#endif
+    return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+}
+
+static Datum cap_value(int32 cap, bool* isnull) {
+    *isnull = cap == kNoCap;
+    return Int32GetDatum(cap);
+}
+
+static int32 used_today(const DayCounts* days, DateADT today) {
+    int32 used = days_used(days, today);
+    return used == PG_INT32_MAX ? 0 : used;
+}
+
+static void put_days(const Look* l, ReturnSetInfo* rows, const DayCounts* days, int32 pool,
+                     int64 rep) {
+    for (int32 i = 0; i < days->count; i++) {
+        Datum values[6];
+        bool nulls[6] = {};
+        int n = 0;
+        if (pool >= 0)
+            values[n++] = Int32GetDatum(pool);
+        values[n++] = Int64GetDatum(rep);
+        values[n++] = DateADTGetDatum(days->slot[i].day);
+        values[n++] = Int32GetDatum(days->slot[i].used);
+        values[n++] = Int32GetDatum(days->slot[i].in_flight);
+        values[n++] = Int32GetDatum((int32)own_turns(l, pool, rep, days->slot[i].day));
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_pool_memory);
+PG_FUNCTION_INFO_V1(leadroute_day_memory);
+PG_FUNCTION_INFO_V1(leadroute_member_day_memory);
+PG_FUNCTION_INFO_V1(leadroute_in_flight);
+PG_FUNCTION_INFO_V1(leadroute_stat);
+PG_FUNCTION_INFO_V1(leadroute_forget);
+PG_FUNCTION_INFO_V1(leadroute_explanation);
+PG_FUNCTION_INFO_V1(leadroute_library_version);
+
+// _pool_memory(tenant) -> (pool, rep, weight, received, in_flight, own_in_flight, deficit, active,
+// reason, member_used, member_cap, rep_used, rep_cap)
+Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
+    Look l;
+    look(&l, PG_GETARG_INT64(0));
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    const ZoneDays* zones = zone_days(GetCurrentTimestamp(), true);
+    for (int32 i = 0; i < l.block->member_count; i++) {
+        MemberState* member = l.block->member(i);
+        RepState* rep = l.block->rep(member->rep);
+        PoolState* pool = l.block->pool(member->pool);
+        // as of now, though no lead has come since midnight
+        core::State state = member_state(l.block, i, zones);
+        DateADT today = zones->day[rep->zone];
+        int64 own = own_turns(&l, pool->id, rep->id, DATEVAL_NOBEGIN);
+        Datum values[13];
+        bool nulls[13] = {};
+        values[0] = Int32GetDatum(pool->id);
+        values[1] = Int64GetDatum(rep->id);
+        values[2] = Float8GetDatum(l.block->tag(i)->weight);
+        values[3] = Int64GetDatum(member->received);
+        values[4] = Int32GetDatum((int32)member->in_flight);
+        values[5] = Int32GetDatum((int32)own);
+        values[6] = Float8GetDatum(l.block->queue(pool).deficit(i - pool->first_member));
+        values[7] = BoolGetDatum(state == core::State::turn);
+        nulls[8] = state == core::State::turn;
+        if (!nulls[8])
+            values[8] = CStringGetTextDatum(core::state_name(state));
+        values[9] = Int32GetDatum(used_today(&member->days, today));
+        values[10] = cap_value(member->cap, &nulls[10]);
+        values[11] = Int32GetDatum(used_today(&rep->days, today));
+        values[12] = cap_value(rep->cap, &nulls[12]);
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+    return (Datum)0;
+}
+
+// _day_memory(tenant) -> (rep, day, used, in_flight, own_in_flight)
+Datum leadroute_day_memory(PG_FUNCTION_ARGS) {
+    Look l;
+    look(&l, PG_GETARG_INT64(0));
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    for (int32 i = 0; i < l.block->rep_count; i++)
+        put_days(&l, rows, &l.block->rep(i)->days, -1, l.block->rep(i)->id);
+    return (Datum)0;
+}
+
+// _member_day_memory(tenant) -> (pool, rep, day, used, in_flight, own_in_flight)
+Datum leadroute_member_day_memory(PG_FUNCTION_ARGS) {
+    Look l;
+    look(&l, PG_GETARG_INT64(0));
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    for (int32 i = 0; i < l.block->member_count; i++)
+        put_days(&l, rows, &l.block->member(i)->days, l.block->pool(l.block->member(i)->pool)->id,
+                 l.block->tag(i)->id);
+    return (Datum)0;
+}
+
+// _in_flight() -> (pid, since, reservations): of this database; pid null: prepared.
+Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
+    shared_require();
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    for (int b = 0; b < shared->backend_count; b++) {
+        const BackendEntry* backend = backend_entry(b);
+        if (backend->pid == 0 || backend->reservations == 0)
+            continue;
+        Datum values[] = {Int32GetDatum(backend->pid), TimestampTzGetDatum(backend->since),
+                          Int64GetDatum(backend->reservations)};
+        bool nulls[] = {false, false, false};
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+    for (int i = 0; i < shared->slot_count; i++) {
+        TenantSlot* slot = shared_slot(i);
+        if (!slot->used || slot->pending_count == 0 || slot->key.database != MyDatabaseId)
+            continue;
+        int64 turns = 0;
+        TimestampTz since = DT_NOEND;
+        LWLockAcquire(slot_lock(slot), LW_SHARED);
+        for (int32 k = 0; k < slot->pending_count; k++) {
+            const PendingCharge* charge =
+                static_cast<const PendingCharge*>(chunk_address(slot->pending)) + k;
+            turns += charge->turns;
+            since = Min(since, charge->since);
+        }
+        LWLockRelease(slot_lock(slot));
+        if (turns == 0)
+            continue;
+        Datum values[] = {(Datum)0, TimestampTzGetDatum(since), Int64GetDatum(turns)};
+        bool nulls[] = {true, false, false};
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+    return (Datum)0;
+}
+
+// _stat(tenant) -> (name, value)
+Datum leadroute_stat(PG_FUNCTION_ARGS) {
+    shared_require();
+    int64 tenant = PG_GETARG_INT64(0);
+    TenantKey key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
+    int64 counter[kCounters] = {};
+    TenantSlot* slot = slot_find(&key);
+    if (slot != NULL) {
+        LWLockAcquire(slot_lock(slot), LW_SHARED);
+        memcpy(counter, slot->counter, sizeof(counter));
+        LWLockRelease(slot_lock(slot));
+    }
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    for (int i = 0; i < kCounters; i++) {
+        Datum values[] = {CStringGetTextDatum(kCounterNames[i]), Int64GetDatum(counter[i])};
+        bool nulls[] = {false, false};
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+    return (Datum)0;
+}
+
+// _forget(tenant) -> bool: drops the tenant's memory unless turns are in flight.
+Datum leadroute_forget(PG_FUNCTION_ARGS) {
+    shared_require();
+    int64 tenant = PG_GETARG_INT64(0);
+    TenantKey key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
+    PG_RETURN_BOOL(slot_forget(&key));
+}
+
+// _explanation(bytea) -> jsonb
+Datum leadroute_explanation(PG_FUNCTION_ARGS) {
+    constexpr int32 kRoom = 65536;
+    bytea* bytes = PG_GETARG_BYTEA_PP(0);
+    char* json = static_cast<char*>(palloc(kRoom));
+    int32 length = core::to_json(reinterpret_cast<const uint8*>(VARDATA_ANY(bytes)),
+                                 (int32)VARSIZE_ANY_EXHDR(bytes), json, kRoom);
+    if (length < 0)
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("the explanation of this decision cannot be read"),
+                        errhint("It was written by another version, or damaged.")));
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+}
+
+// _library_version() -> text
+Datum leadroute_library_version(PG_FUNCTION_ARGS) {
+    (void)fcinfo;
+    PG_RETURN_TEXT_P(cstring_to_text(LEADROUTE_VERSION));
+}
+}

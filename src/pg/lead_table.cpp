@@ -1,0 +1,382 @@
+// The session's knowledge of lead relations; see lead_table.h.
+#include "lead_table.h"
+#include "alert.h"
+#include "placement.h"
+#include "transaction.h"
+
+extern "C" {
+#include "catalog/pg_proc.h"
+#include "utils/uuid.h"
+}
+
+constexpr int kTenantsKept = 64;
+constexpr int kRefSize = 128;
+
+struct RefEntry {
+    int64 rep;
+    char ref[kRefSize];
+};
+
+static HTAB* tables; // by relation
+static MemoryContext tables_context;
+
+static void relation_changed(Datum, Oid relation) {
+    if (tables == NULL)
+        return;
+    HASH_SEQ_STATUS scan;
+    hash_seq_init(&scan, tables);
+    while (LeadTable* table = static_cast<LeadTable*>(hash_seq_search(&scan)))
+        if (relation == InvalidOid || table->relation == relation)
+            table->outdated = true;
+}
+
+static void make_tables(void) {
+    tables_context =
+        AllocSetContextCreate(TopMemoryContext, "leadroute lead tables", ALLOCSET_DEFAULT_SIZES);
+    HASHCTL control = {};
+    control.keysize = sizeof(Oid);
+    control.entrysize = sizeof(LeadTable);
+    control.hcxt = tables_context;
+    tables =
+        hash_create("leadroute lead tables", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    CacheRegisterRelcacheCallback(relation_changed, (Datum)0);
+}
+
+static void refuse(Relation relation, const char* detail) {
+    ereport(ERROR, (errcode(ERRCODE_LR_TABLE_UNSUITABLE),
+                    errmsg("lead table \"%s\" is no longer as it was attached",
+                           RelationGetRelationName(relation)),
+                    errdetail("%s", detail),
+                    errhint("Call leadroute.detach() and leadroute.attach() again.")));
+}
+
+static OwnerKind owner_kind_of(Relation relation, Oid type) {
+    switch (getBaseType(type)) {
+    case INT2OID:
+        return OwnerKind::int2;
+    case INT4OID:
+        return OwnerKind::int4;
+    case INT8OID:
+        return OwnerKind::int8;
+    case TEXTOID:
+    case VARCHAROID:
+        return OwnerKind::text;
+    case UUIDOID:
+        return OwnerKind::uuid;
+    default:
+        refuse(relation, "The owner column is not integer, bigint, text or uuid.");
+        return OwnerKind::int8;
+    }
+}
+
+// Does another BEFORE ROW INSERT trigger run after ours?
+static bool has_later_trigger(Relation relation, const Trigger* ours) {
+    const TriggerDesc* triggers = relation->trigdesc;
+    for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++) {
+        const Trigger* other = &triggers->triggers[i];
+        if (TRIGGER_FOR_BEFORE(other->tgtype) && TRIGGER_FOR_ROW(other->tgtype) &&
+            TRIGGER_FOR_INSERT(other->tgtype) && strcmp(other->tgname, ours->tgname) > 0)
+            return true;
+    }
+    return false;
+}
+
+static AttrNumber named_column(Relation relation, const char* name, const char* what) {
+    AttrNumber number = get_attnum(RelationGetRelid(relation), name);
+    if (number <= 0)
+        refuse(relation, psprintf("It has no column \"%s\" for the lead's %s.", name, what));
+    return number;
+}
+
+static char* text_column(int column) {
+    char* value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+    return value;
+}
+
+// Reads the attachment's row and finds its columns in this relation.
+static void describe(LeadTable* table, Relation relation) {
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    Oid types[] = {INT4OID};
+    Datum values[] = {Int32GetDatum(table->id)};
+    if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool"
+                              " FROM leadroute.lead_table WHERE id = $1",
+                              1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.lead_table");
+    if (SPI_processed == 0)
+        ereport(ERROR,
+                (errcode(ERRCODE_LR_NOT_ATTACHED),
+                 errmsg("lead table \"%s\" is not attached", RelationGetRelationName(relation)),
+                 errdetail("Its trigger names attachment %d, which is gone.", table->id),
+                 errhint("Drop the trigger, or call leadroute.attach() again.")));
+    table->name = MemoryContextStrdup(table->context, text_column(1));
+    table->key_column = named_column(relation, text_column(2), "key");
+    table->owner_column = named_column(relation, text_column(3), "owner");
+    char* tenant = text_column(4);
+    table->tenant_column =
+        tenant == NULL ? InvalidAttrNumber : named_column(relation, tenant, "tenant");
+    char* fallback = text_column(5);
+    table->fallback_pool = fallback == NULL ? NULL : MemoryContextStrdup(table->context, fallback);
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+
+    TupleDesc columns = RelationGetDescr(relation);
+    bool variable;
+    table->key_type = getBaseType(TupleDescAttr(columns, table->key_column - 1)->atttypid);
+    getTypeOutputInfo(table->key_type, &table->key_output, &variable);
+    table->owner_kind =
+        owner_kind_of(relation, TupleDescAttr(columns, table->owner_column - 1)->atttypid);
+    if (table->tenant_column != InvalidAttrNumber)
+        table->tenant_type =
+            getBaseType(TupleDescAttr(columns, table->tenant_column - 1)->atttypid);
+}
+
+static int attachment_of(const Trigger* trigger) {
+    if (trigger->tgnargs != 1)
+        ereport(ERROR, (errcode(ERRCODE_LR_NOT_ATTACHED),
+                        errmsg("trigger \"%s\" names no attachment", trigger->tgname),
+                        errhint("Triggers of leadroute are made by leadroute.attach().")));
+    return pg_strtoint32(trigger->tgargs[0]);
+}
+
+static uint64 attachments_now(void) {
+    return shared_ready() ? pg_atomic_read_u64(&shared->attachments) : 0;
+}
+
+LeadTable* lead_table_for(const TriggerData* trigger) {
+    Relation relation = trigger->tg_relation;
+    if (tables == NULL)
+        make_tables();
+    bool found;
+    Oid oid = RelationGetRelid(relation);
+    LeadTable* table = static_cast<LeadTable*>(hash_search(tables, &oid, HASH_ENTER, &found));
+    if (found && !table->outdated && table->attachments == attachments_now() &&
+        table->serial == config_serial())
+        return table;
+
+    if (found && table->context != NULL)
+        MemoryContextDelete(table->context);
+    memset(static_cast<void*>(table), 0, sizeof(*table));
+    table->relation = oid;
+    table->outdated = true; // until all is known: what follows may fail
+    uint64 attachments = attachments_now();
+    uint64 serial = config_serial();
+    table->context =
+        AllocSetContextCreate(tables_context, "leadroute lead table", ALLOCSET_SMALL_SIZES);
+    table->id = attachment_of(trigger->tg_trigger);
+    describe(table, relation);
+    table->later_before_trigger = has_later_trigger(relation, trigger->tg_trigger);
+    table->attachments = attachments;
+    table->serial = serial;
+    table->outdated = false;
+    return table;
+}
+
+// --- the rules of a tenant ---
+
+RefNeed ref_need(const LeadTable* table) {
+    if (table->owner_kind == OwnerKind::text)
+        return RefNeed::text;
+    return table->owner_kind == OwnerKind::uuid ? RefNeed::uuid : RefNeed::none;
+}
+
+static void read_refs(TenantRules* tenant) {
+    HASHCTL control = {};
+    control.keysize = sizeof(int64);
+    control.entrysize = sizeof(RefEntry);
+    control.hcxt = tenant->context;
+    tenant->refs =
+        hash_create("leadroute refs", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(tenant->key.tenant)};
+    if (SPI_execute_with_args("SELECT id, ref FROM leadroute.rep"
+                              " WHERE tenant = $1 AND ref IS NOT NULL AND length(ref) < 128",
+                              1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.rep");
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull, found;
+        int64 rep =
+            DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+        RefEntry* entry =
+            static_cast<RefEntry*>(hash_search(tenant->refs, &rep, HASH_ENTER, &found));
+        strlcpy(entry->ref, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2),
+                kRefSize);
+    }
+}
+
+static void read_fallback(const LeadTable* table, TenantRules* tenant) {
+    if (table->fallback_pool == NULL)
+        return;
+    Oid types[] = {INT8OID, TEXTOID};
+    Datum values[] = {Int64GetDatum(tenant->key.tenant), CStringGetTextDatum(table->fallback_pool)};
+    if (SPI_execute_with_args("SELECT id FROM leadroute.pool WHERE tenant = $1 AND name = $2", 2,
+                              types, values, NULL, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.pool");
+    if (SPI_processed == 1) {
+        bool isnull;
+        tenant->fallback_pool =
+            DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    }
+}
+
+static void compile(LeadTable* table, TenantRules* tenant, Relation relation) {
+    tenant->rules = rules_compile(relation, table->id, tenant->key.tenant, tenant->context);
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    if (ref_need(table) != RefNeed::none)
+        read_refs(tenant);
+    read_fallback(table, tenant);
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
+static void unlink_tenant(LeadTable* table, TenantRules* tenant) {
+    TenantRules** link = &table->tenants;
+    while (*link != tenant)
+        link = &(*link)->next;
+    *link = tenant->next;
+    table->tenant_count--;
+}
+
+static void drop_tenant(LeadTable* table, TenantRules* tenant) {
+    unlink_tenant(table, tenant);
+    if (tenant->rules != NULL)
+        rules_free(tenant->rules);
+    MemoryContextDelete(tenant->context);
+}
+
+// The one looked for, moved to the front: the list is in order of use.
+static TenantRules* find_tenant(LeadTable* table, const TenantKey* key) {
+    for (TenantRules* tenant = table->tenants; tenant != NULL; tenant = tenant->next) {
+        if (!same_key(&tenant->key, key))
+            continue;
+        if (tenant != table->tenants) {
+            unlink_tenant(table, tenant);
+            tenant->next = table->tenants;
+            table->tenants = tenant;
+            table->tenant_count++;
+        }
+        return tenant;
+    }
+    return NULL;
+}
+
+static uint64 committed_generation(const TenantKey* key) {
+    if (config_is_draft(key->tenant))
+        return 0;
+    TenantSlot* slot = tenant_ready(key);
+    return slot == NULL ? pg_atomic_read_u64(&shared->generation)
+                        : pg_atomic_read_u64(&slot->wanted_generation);
+}
+
+TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantKey* key,
+                              const Frame* frame) {
+    alert_tenant(key);
+    TenantRules* tenant = find_tenant(table, key);
+    if (tenant != NULL && tenant->checked_for == frame->number)
+        return tenant;
+    uint64 generation = committed_generation(key);
+    if (tenant != NULL && tenant->generation == generation && tenant->serial == config_serial() &&
+        rules_valid(tenant->rules)) {
+        tenant->checked_for = frame->number;
+        return tenant;
+    }
+    if (tenant != NULL)
+        drop_tenant(table, tenant);
+    if (table->tenant_count >= kTenantsKept) {
+        TenantRules* oldest = table->tenants;
+        while (oldest->next != NULL)
+            oldest = oldest->next;
+        drop_tenant(table, oldest);
+    }
+    MemoryContext context =
+        AllocSetContextCreate(table->context, "leadroute tenant's rules", ALLOCSET_SMALL_SIZES);
+    tenant = static_cast<TenantRules*>(MemoryContextAllocZero(context, sizeof(TenantRules)));
+    tenant->context = context;
+    tenant->key = *key;
+    uint64 serial = config_serial();
+    compile(table, tenant, relation);
+    tenant->generation = generation;
+    tenant->serial = serial;
+    tenant->checked_for = frame->number;
+    tenant->next = table->tenants;
+    table->tenants = tenant;
+    table->tenant_count++;
+    return tenant;
+}
+
+// --- owners ---
+
+bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner) {
+    switch (table->owner_kind) {
+    case OwnerKind::int2:
+        *owner = Int16GetDatum((int16)rep);
+        return rep >= PG_INT16_MIN && rep <= PG_INT16_MAX;
+    case OwnerKind::int4:
+        *owner = Int32GetDatum((int32)rep);
+        return rep >= PG_INT32_MIN && rep <= PG_INT32_MAX;
+    case OwnerKind::int8:
+        *owner = Int64GetDatum(rep);
+        return true;
+    default:
+        break;
+    }
+    const RefEntry* entry =
+        static_cast<const RefEntry*>(hash_search(rules->refs, &rep, HASH_FIND, NULL));
+    if (entry == NULL)
+        return false;
+    *owner = table->owner_kind == OwnerKind::uuid
+                 ? DirectFunctionCall1(uuid_in, CStringGetDatum(entry->ref))
+                 : CStringGetTextDatum(entry->ref);
+    return true;
+}
+
+static bool rep_by_ref(int64 tenant, Datum owner, OwnerKind kind, int64* rep) {
+    OwnerScope scope;
+    owner_scope_begin(&scope);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    bool by_uuid = kind == OwnerKind::uuid;
+    Oid types[] = {INT8OID, TEXTOID};
+    Datum text = by_uuid
+                     ? CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out, owner)))
+                     : owner;
+    Datum values[] = {Int64GetDatum(tenant), text};
+    int result = SPI_execute_with_args(
+        by_uuid ? "SELECT id FROM leadroute.rep WHERE tenant = $1"
+                  " AND lower(replace(ref, '-', '')) = replace($2, '-', '')"
+                : "SELECT id FROM leadroute.rep WHERE tenant = $1 AND ref = $2",
+        2, types, values, NULL, true, 1);
+    bool found = result == SPI_OK_SELECT && SPI_processed == 1;
+    if (found) {
+        bool isnull;
+        *rep =
+            DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    }
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&scope);
+    return found;
+}
+
+bool rep_from_owner(const LeadTable* table, int64 tenant, Datum owner, int64* rep) {
+    switch (table->owner_kind) {
+    case OwnerKind::int2:
+        *rep = DatumGetInt16(owner);
+        return true;
+    case OwnerKind::int4:
+        *rep = DatumGetInt32(owner);
+        return true;
+    case OwnerKind::int8:
+        *rep = DatumGetInt64(owner);
+        return true;
+    default:
+        return rep_by_ref(tenant, owner, table->owner_kind, rep);
+    }
+}

@@ -1,0 +1,59 @@
+// What a session knows of a lead relation (an attached table, or a partition of one): where its
+// key, owner and tenant are, and the compiled rules of the tenants met in it.
+#pragma once
+
+#include "leadroute.h"
+
+#include "frame.h"
+#include "pick.h"
+#include "rules.h"
+
+enum class OwnerKind { int2, int4, int8, text, uuid };
+
+// Rules of one tenant, compiled for this relation.
+struct TenantRules {
+    TenantRules* next;
+    MemoryContext context;
+    TenantKey key;
+    RuleSet* rules;
+    HTAB* refs;          // rep id -> ref, for owner columns that take a ref
+    int32 fallback_pool; // id, 0: none
+    uint64 generation;
+    uint64 serial;
+    uint64 checked_for; // statement for which all this was found current
+};
+
+struct LeadTable {
+    Oid relation; // hash key
+    bool outdated;
+    MemoryContext context;
+    int32 id;
+    uint64 attachments;
+    uint64 serial;
+    AttrNumber key_column;
+    AttrNumber owner_column;
+    AttrNumber tenant_column; // InvalidAttrNumber: tenant 0
+    Oid key_type;
+    Oid key_output;
+    Oid tenant_type;
+    OwnerKind owner_kind;
+    bool later_before_trigger; // sorts after ours: may drop or change the row
+    char* name;
+    char* fallback_pool; // name, or NULL
+    TenantRules* tenants;
+    int tenant_count;
+};
+
+// The relation of this trigger call. Error: LR003 when it no longer is as attach() found it, LR002
+// when the trigger's attachment is gone.
+LeadTable* lead_table_for(const TriggerData* trigger);
+
+// The tenant's rules, compiled when they changed since the statement before.
+TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantKey* key,
+                              const Frame* frame);
+
+// The owner column's value for a rep. False: it cannot be said in this column.
+bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner);
+// The rep that an owner value names; false: none that is known.
+bool rep_from_owner(const LeadTable* table, int64 tenant, Datum owner, int64* rep);
+RefNeed ref_need(const LeadTable* table);

@@ -1,0 +1,98 @@
+// What every file of the PostgreSQL side includes: the server's headers (here and nowhere else) and
+// what differs between its versions.
+#pragma once
+
+extern "C" {
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "pgtime.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datum.h"
+#include "utils/datetime.h"
+#include "utils/dsa.h"
+#include "utils/float.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+}
+
+#include "errors.h"
+
+// Version differences live here alone.
+#define LR_PG16_GE (PG_VERSION_NUM >= 160000)
+#define LR_PG17_GE (PG_VERSION_NUM >= 170000)
+#define LR_PG18_GE (PG_VERSION_NUM >= 180000)
+
+// Settings (settings.cpp).
+extern int leadroute_on_rule_error; // RuleErrorPolicy
+extern int leadroute_unavailable;   // UnavailablePolicy
+extern bool leadroute_explain;
+extern int leadroute_max_pools;
+extern int leadroute_max_members;
+
+enum RuleErrorPolicy { RULE_ERROR_SKIP, RULE_ERROR_ERROR };
+enum UnavailablePolicy { UNAVAILABLE_ERROR, UNAVAILABLE_QUEUE };
+
+// Runs as the owner of leadroute's tables, with a search_path that nobody can plant objects in:
+// around every SPI statement of ours, never around a lead's own row. Ends by itself on error.
+struct OwnerScope {
+    Oid user;
+    int security_context;
+    int guc_level;
+};
+void owner_scope_begin(OwnerScope* scope);
+void owner_scope_end(OwnerScope* scope);
+
+// Inserts a row into leadroute.alert, unless the same (kind, rule, pool) of this tenant was alerted
+// within the last minute by a committed transaction. Ids of 0 and NULL texts are stored as NULL.
+struct Alert {
+    const char* kind;
+    int64 tenant;
+    int32 lead_table;
+    const char* lead_id;
+    int64 rep;
+    int32 pool;
+    int64 rule;
+    const char* message;
+};
+void raise_alert(const Alert* alert);

@@ -1,0 +1,245 @@
+// Loading a tenant into shared memory, and bringing a loaded one up to date with its configuration.
+//
+// A tenant that is not loaded has nothing in flight here, so its counts are those of the record.
+// One that is loaded keeps its counts, turns in flight included; only members and reps that are new
+// to it are counted from the record.
+#include "tenant.h"
+#include "rebuild.h"
+#include "transaction.h"
+
+extern "C" {
+#include "storage/lock.h"
+}
+
+bool tenant_usable(const TenantSlot* slot, const TenantKey* key) {
+    return slot->used && same_key(&slot->key, key) && DsaPointerIsValid(slot->chunk);
+}
+
+static bool up_to_date(TenantSlot* slot, const TenantKey* key) {
+    return tenant_usable(slot, key) &&
+           slot->generation == pg_atomic_read_u64(&slot->wanted_generation) &&
+           !(slot->recount && slot->in_flight == 0);
+}
+
+static Block* copy_block(const TenantKey* key, TenantSlot* slot) {
+    Block* copy = NULL;
+    Size room = 0;
+    char* memory = NULL;
+    for (;;) {
+        LWLockAcquire(slot_lock(slot), LW_SHARED);
+        Size size = tenant_usable(slot, key) ? slot_block(slot)->size : 0;
+        if (size > 0 && size <= room) {
+            copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
+            memcpy(static_cast<void*>(copy), slot_block(slot), size);
+        }
+        LWLockRelease(slot_lock(slot));
+        if (size == 0 || copy != NULL)
+            return copy;
+        memory =
+            static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, size + kBlockAlign));
+        room = size;
+    }
+}
+
+// What a load found out before it takes the slot's lock.
+struct Load {
+    TenantSlot* slot;
+    const TenantKey* key;
+    uint64 incarnation;
+    uint64 build; // that the block replaces, 0: none
+    uint64 wanted;
+    Block* block;
+    Recount recount;
+};
+
+enum class Outcome { done, again, full };
+
+// Puts the turns in progress that the record showed on the slot's pending list. The lock is held.
+static void add_pending(TenantSlot* slot, const Recount* recount) {
+    if (recount->pending_count == 0)
+        return;
+    PendingCharge* list = static_cast<PendingCharge*>(chunk_address(slot->pending));
+    memcpy(list + slot->pending_count, recount->pending,
+           sizeof(PendingCharge) * recount->pending_count);
+    slot->pending_count += recount->pending_count;
+    slot->in_flight += recount->pending_count;
+}
+
+static Outcome publish(Load* load) {
+    TenantSlot* slot = load->slot;
+    if (!pending_room(slot, load->recount.pending_count))
+        return Outcome::full;
+    dsa_pointer chunk = chunk_allocate(load->block->size, slot);
+    if (!DsaPointerIsValid(chunk))
+        return Outcome::full;
+    CarryScratch scratch = carry_scratch(load->block);
+    const ZoneDays* zones = zone_days(GetCurrentTimestamp(), true);
+    dsa_pointer unused = chunk;
+    bool replaces = load->build != 0;
+
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    bool same = slot->used && slot->incarnation == load->incarnation &&
+                slot->build == load->build &&
+                slot->pending_room - slot->pending_count - slot->pending_promised >=
+                    load->recount.pending_count;
+    if (same) {
+        if (replaces)
+            carry_over(load->block, slot_block(slot), &scratch, zones);
+        memcpy(chunk_address(chunk), static_cast<void*>(load->block), load->block->size);
+        add_pending(slot, &load->recount);
+        unused = slot->chunk;
+        slot->chunk = chunk;
+        slot->build = pg_atomic_add_fetch_u64(&shared->incarnations, 1);
+        slot->generation = load->wanted;
+        slot->ticket = Max(slot->ticket, load->recount.max_ticket);
+        slot->checkpoint_wanted = slot->checkpoint_wanted || replaces;
+        slot->counter[COUNT_REBUILDS]++;
+    }
+    LWLockRelease(slot_lock(slot));
+    chunk_free(unused);
+    return same ? Outcome::done : Outcome::again;
+}
+
+static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
+    Load load = {};
+    load.slot = slot;
+    load.key = key;
+    load.incarnation = slot->incarnation;
+    load.build = slot->build;
+    load.wanted = pg_atomic_read_u64(&slot->wanted_generation);
+    Block* old = copy_block(key, slot);
+    if ((old == NULL) != (load.build == 0))
+        return Outcome::again;
+
+    Configuration configuration;
+    Checkpoint checkpoint = {};
+    configuration_read(key->tenant, &configuration);
+    load.block = configuration_block(&configuration);
+    if (old == NULL) {
+        checkpoint_read(key->tenant, &checkpoint);
+        count_all(&load.recount, key, load.block, &checkpoint, true);
+    } else {
+        count_new(&load.recount, key, load.block, old, &checkpoint, true);
+    }
+    return publish(&load);
+}
+
+// The record was edited by hand and nothing is in flight: forgets the counts. False: something is.
+static void drop_outdated_counts(TenantSlot* slot, const TenantKey* key) {
+    dsa_pointer chunk = InvalidDsaPointer;
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    if (tenant_usable(slot, key) && slot->recount && slot->in_flight == 0 &&
+        slot->pending_promised == 0) {
+        chunk = slot->chunk;
+        slot->chunk = InvalidDsaPointer;
+        slot->build = 0;
+        slot->recount = false;
+    }
+    LWLockRelease(slot_lock(slot));
+    chunk_free(chunk);
+}
+
+static void load_lock_tag(LOCKTAG* tag, const TenantKey* key) {
+    // an advisory lock of a class that SQL cannot take
+    SET_LOCKTAG_ADVISORY(*tag, key->database, key->assignment,
+                         (uint32)((uint64)key->tenant ^ ((uint64)key->tenant >> 32)), 0x4c52);
+}
+
+static TenantSlot* load(const TenantKey* key) {
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "leadroute load", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(context);
+    LOCKTAG tag;
+    load_lock_tag(&tag, key);
+    (void)LockAcquire(&tag, ExclusiveLock, false, false);
+    TenantSlot* slot = NULL;
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        slot = slot_for(key);
+        if (slot == NULL || up_to_date(slot, key))
+            break;
+        drop_outdated_counts(slot, key);
+        if (load_block(slot, key) == Outcome::full) {
+            slot = NULL;
+            break;
+        }
+    }
+    LockRelease(&tag, ExclusiveLock, false);
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(context);
+    return slot;
+}
+
+TenantSlot* tenant_ready(const TenantKey* key) {
+    static TenantSlot* latest = NULL;
+    if (latest == NULL || !up_to_date(latest, key)) {
+        latest = slot_find(key);
+        if (latest == NULL || !up_to_date(latest, key))
+            latest = load(key);
+        if (latest == NULL)
+            return NULL;
+    }
+    if (latest->pending_count > 0)
+        pending_settle(latest);
+    return latest;
+}
+
+// --- this transaction's own copies ---
+
+struct Draft {
+    TenantKey key;
+    uint64 serial;
+    Block* block;
+    Draft* next;
+};
+static Draft* drafts;
+
+void tenant_drafts_drop(void) {
+    drafts = NULL;
+} // memory goes with the transaction
+
+static void settle_own(void* context, const OwnCharge* charge) {
+    Block* block = static_cast<Block*>(context);
+    int32 pool = charge->pool == 0 ? -1 : block_find_pool(block, charge->pool);
+    block_settle(block, pool, charge->rep, charge->day, (int32)charge->turns);
+}
+
+static void draft_make(Draft* draft) {
+    Configuration configuration;
+    Recount recount;
+    Checkpoint checkpoint = {};
+    // what the others have given out meanwhile, and what this transaction charged them for
+    TenantSlot* slot = slot_find(&draft->key);
+    Block* base =
+        slot == NULL || record_is_edited(&draft->key) ? NULL : copy_block(&draft->key, slot);
+    configuration_read(draft->key.tenant, &configuration);
+    Block* block = configuration_block(&configuration);
+    if (base == NULL) {
+        checkpoint_read(draft->key.tenant, &checkpoint);
+        count_all(&recount, &draft->key, block, &checkpoint, false);
+    } else {
+        count_new(&recount, &draft->key, block, base, &checkpoint, false);
+        CarryScratch scratch = carry_scratch(block);
+        carry_over(block, base, &scratch, zone_days(GetCurrentTimestamp(), true));
+        charge_visit(slot, settle_own, block);
+    }
+    draft->block = block;
+    draft->serial = config_serial();
+}
+
+Block* tenant_draft(const TenantKey* key) {
+    Draft* draft = drafts;
+    while (draft != NULL && !same_key(&draft->key, key))
+        draft = draft->next;
+    MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+    if (draft == NULL) {
+        draft = static_cast<Draft*>(palloc0(sizeof(Draft)));
+        draft->key = *key;
+        draft->next = drafts;
+        drafts = draft;
+    }
+    if (draft->block == NULL || draft->serial != config_serial())
+        draft_make(draft);
+    MemoryContextSwitchTo(caller);
+    return draft->block;
+}

@@ -1,0 +1,388 @@
+// pick(): see pick.h. Everything between taking and releasing the lock is arithmetic on the block.
+#include "pick.h"
+#include "transaction.h"
+
+// Where a pick takes place: the block, and for a transaction's private block the shared one beside
+// it, whose counts say what the others have used meanwhile.
+struct Site {
+    Block* block;
+    bool draft;
+    Block* beside; // of a draft: the shared one, or NULL when that is not loaded
+    const PickRequest* request;
+    const ZoneDays* zones;
+    core::Explanation* explanation;
+    int32* filtered; // scratch for members that may take this lead
+};
+
+static bool lacks_ref(const RepState* rep, RefNeed need) {
+    return (need == RefNeed::text && !rep->has_ref) || (need == RefNeed::uuid && !rep->ref_is_uuid);
+}
+
+static int32 pool_lacking(const PoolState* pool, RefNeed need) {
+    if (need == RefNeed::none)
+        return 0;
+    return need == RefNeed::text ? pool->without_ref : pool->without_uuid;
+}
+
+// Takes over from the shared block what the rep, and the member, have used today.
+static void look_beside(Site* site, int32 rep, int32 member) {
+    if (site->beside == NULL)
+        return;
+    RepState* mine = site->block->rep(rep);
+    int32 other = block_find_rep(site->beside, mine->id);
+    if (other < 0)
+        return;
+    mine->days = site->beside->rep(other)->days;
+    if (member < 0)
+        return;
+    MemberState* m = site->block->member(member);
+    int32 pool = block_find_pool(site->beside, site->block->pool(m->pool)->id);
+    int32 i = pool < 0 ? -1 : block_find_member(site->beside, pool, mine->id);
+    if (i >= 0)
+        m->days = site->beside->member(i)->days;
+}
+
+static core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members) {
+    if (explanation->tried_count == core::kMaxTried)
+        return NULL;
+    core::Tried* tried = &explanation->tried[explanation->tried_count++];
+    tried->pool = pool;
+    tried->members = members;
+    tried->candidate_count = 0;
+    memset(tried->others, 0, sizeof(tried->others));
+    return tried;
+}
+
+static void explain_member(Site* site, core::Tried* tried, int32 member, int32 picked) {
+    Block* block = site->block;
+    const MemberState* m = block->member(member);
+    const RepState* rep = block->rep(m->rep);
+    PoolState* pool = block->pool(m->pool);
+    core::Candidate* c = &tried->candidates[tried->candidate_count++];
+    memset(c, 0, sizeof(*c));
+    c->rep = rep->id;
+    c->state = m->reason;
+    if (member == picked)
+        c->state = core::State::picked;
+    else if (m->reason == core::State::turn && lacks_ref(rep, site->request->ref))
+        c->state = core::State::no_ref;
+    c->deficit = block->queue(pool).deficit(member - pool->first_member);
+    DateADT today = site->zones->day[rep->zone];
+    if (c->state == core::State::rep_cap) {
+        c->used = days_used(&rep->days, today);
+        c->cap = rep->cap;
+    } else if (c->state == core::State::member_cap) {
+        c->used = days_used(&m->days, today);
+        c->cap = m->cap;
+    }
+}
+
+// Up to 16 members each by name; of more the pick, the next three, and the rest by reason.
+static void explain_pool(Site* site, int32 pool_index, int32 picked) {
+    if (!leadroute_explain)
+        return;
+    Block* block = site->block;
+    PoolState* pool = block->pool(pool_index);
+    int32 members = pool->queue.member_count;
+    core::Tried* tried = explain_start(site->explanation, pool->id, members);
+    if (tried == NULL)
+        return;
+    if (members <= core::kMaxCandidates) {
+        for (int32 k = 0; k < members; k++)
+            explain_member(site, tried, pool->first_member + k, picked);
+        return;
+    }
+    int32 next[5];
+    int32 count = block->queue(pool).upcoming(next, 5);
+    int32 turn = pool->queue.ready_count + pool->queue.waiting_count;
+    if (picked >= 0) {
+        explain_member(site, tried, picked, picked);
+        if (block->member(picked)->reason == core::State::turn)
+            turn--;
+    }
+    for (int32 k = 0; k < count && tried->candidate_count < 4; k++) {
+        if (pool->first_member + next[k] == picked)
+            continue;
+        explain_member(site, tried, pool->first_member + next[k], picked);
+        turn--;
+    }
+    for (int s = 0; s < core::kStates; s++)
+        tried->others[s] = pool->parked[s];
+    if (picked >= 0 && block->member(picked)->reason != core::State::turn)
+        tried->others[static_cast<int>(block->member(picked)->reason)]--;
+    tried->others[static_cast<int>(core::State::turn)] = turn;
+}
+
+// Capped members whose day may be over: asked once a minute, or when the clock was set.
+static void recheck_capped(Site* site, PoolState* pool) {
+    if (pool->checked_minute == site->zones->minute)
+        return;
+    pool->checked_minute = site->zones->minute;
+    if (pool->parked[static_cast<int>(core::State::rep_cap)] == 0 &&
+        pool->parked[static_cast<int>(core::State::member_cap)] == 0)
+        return;
+    for (int32 k = 0; k < pool->queue.member_count; k++)
+        member_refresh(site->block, pool->first_member + k, site->zones);
+}
+
+// Members that may take this lead, when some cannot be named in its owner column.
+static int32 filter_members(Site* site, PoolState* pool) {
+    int32 count = 0;
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        const MemberState* m = site->block->member(pool->first_member + k);
+        if (m->reason == core::State::turn &&
+            !lacks_ref(site->block->rep(m->rep), site->request->ref))
+            site->filtered[count++] = k;
+    }
+    return count;
+}
+
+static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
+    const RepState* rep = site->block->rep(rep_index);
+    result->found = true;
+    result->rep = rep->id;
+    result->day = site->zones->day[rep->zone];
+    result->rep_cap = rep->cap;
+    result->member_cap = member < 0 ? kNoCap : site->block->member(member)->cap;
+    result->pool = member < 0 ? 0 : site->block->pool(site->block->member(member)->pool)->id;
+}
+
+// A draft's own turns are never in flight to itself: it ends with its transaction.
+static void settle_draft(Site* site, const Pick* result) {
+    if (!site->draft)
+        return;
+    int32 mine = result->pool == 0 ? -1 : block_find_pool(site->block, result->pool);
+    block_settle(site->block, mine, result->rep, result->day, 1);
+    if (site->beside == NULL)
+        return;
+    int32 pool = result->pool == 0 ? -1 : block_find_pool(site->beside, result->pool);
+    block_charge(site->beside, pool, result->rep, result->day, 1, site->zones);
+}
+
+// Charges member k of the pool, among the filtered ones when there is a filter.
+static void charge_member(Site* site, PoolState* pool, int32 k, bool filter, int32 filtered) {
+    int32 member = pool->first_member + k;
+    if (!filter) {
+        block_charge(site->block, site->block->member(member)->pool, site->block->tag(member)->id,
+                     site->zones->day[site->block->rep(site->block->member(member)->rep)->zone], 1,
+                     site->zones);
+        return;
+    }
+    MemberState* m = site->block->member(member);
+    RepState* rep = site->block->rep(m->rep);
+    DateADT day = site->zones->day[rep->zone];
+    site->block->queue(pool).charge_among(k, site->filtered, filtered);
+    m->received++;
+    m->in_flight++;
+    days_add(&m->days, day, 1, 1);
+    days_add(&rep->days, day, 1, 1);
+    rep_refresh(site->block, m->rep, site->zones);
+}
+
+static bool try_pool(Site* site, int32 pool_index, Pick* result) {
+    Block* block = site->block;
+    PoolState* pool = block->pool(pool_index);
+    core::FairQueue queue = block->queue(pool);
+    recheck_capped(site, pool);
+    bool filter = pool_lacking(pool, site->request->ref) > 0;
+    for (;;) {
+        int32 count = filter ? filter_members(site, pool) : 0;
+        int32 k = filter ? queue.next_among(site->filtered, count) : queue.next();
+        if (k < 0)
+            break;
+        int32 member = pool->first_member + k;
+        look_beside(site, block->member(member)->rep, member);
+        if (member_state(block, member, site->zones) != core::State::turn) {
+            member_refresh(block, member, site->zones);
+            continue;
+        }
+        fill_pick(site, result, member, block->member(member)->rep);
+        charge_member(site, pool, k, filter, count);
+        result->deficit = queue.deficit(k);
+        result->tag = block_tag(block, member);
+        settle_draft(site, result);
+        explain_pool(site, pool_index, member);
+        return true;
+    }
+    explain_pool(site, pool_index, -1);
+    return false;
+}
+
+static bool try_rep(Site* site, Pick* result) {
+    Block* block = site->block;
+    int32 i = block_find_rep(block, site->request->rep);
+    core::Tried* tried =
+        leadroute_explain ? explain_start(site->explanation, 0, i < 0 ? 0 : 1) : NULL;
+    if (i < 0)
+        return false;
+    look_beside(site, i, -1);
+    const RepState* rep = block->rep(i);
+    int32 used = days_used(&rep->days, site->zones->day[rep->zone]);
+    core::State state = core::State::picked;
+    if (rep->paused)
+        state = core::State::rep_paused;
+    else if (lacks_ref(rep, site->request->ref))
+        state = core::State::no_ref;
+    else if (rep->cap != kNoCap && used >= rep->cap)
+        state = core::State::rep_cap;
+    if (tried != NULL)
+        tried->candidates[tried->candidate_count++] = {rep->id, state, 0, used, rep->cap};
+    if (state != core::State::picked)
+        return false;
+    fill_pick(site, result, -1, i);
+    block_charge(block, -1, rep->id, result->day, 1, site->zones);
+    settle_draft(site, result);
+    return true;
+}
+
+// The target, the rule's overflow pool, then the overflow pools of those, each once.
+static void try_all(Site* site, Pick* result) {
+    const PickRequest* request = site->request;
+    int32 chain[core::kMaxTried];
+    int32 count = 0;
+    if (request->rep != 0 && try_rep(site, result))
+        return;
+    const int32 starts[] = {request->pool, request->overflow_pool};
+    for (int32 id : starts) {
+        int32 pool = id == 0 ? -1 : block_find_pool(site->block, id);
+        if (pool >= 0 && count < core::kMaxTried)
+            chain[count++] = pool;
+    }
+    for (int32 i = 0; i < count; i++) {
+        if (try_pool(site, chain[i], result)) {
+            result->overflowed = site->block->pool(chain[i])->id != request->pool;
+            return;
+        }
+        int32 next = site->block->pool(chain[i])->overflow;
+        bool seen = next < 0;
+        for (int32 k = 0; k < count && !seen; k++)
+            seen = chain[k] == next;
+        if (!seen && count < core::kMaxTried)
+            chain[count++] = next;
+    }
+}
+
+// --- entering ---
+
+static int32* scratch_room;
+static int32 scratch_size;
+
+static int32* scratch(int32 members) {
+    if (scratch_size < members) {
+        Size bytes = sizeof(int32) * (members + 64);
+        scratch_room = static_cast<int32*>(scratch_room == NULL
+                                               ? MemoryContextAllocHuge(TopMemoryContext, bytes)
+                                               : repalloc_huge(scratch_room, bytes));
+        scratch_size = members + 64;
+    }
+    return scratch_room;
+}
+
+typedef void (*Action)(Site* site, Pick* result);
+
+static void note(TenantSlot* slot, Pick* result) {
+    result->slot = slot;
+    result->ticket = charge_ticket(slot, GetCurrentTransactionStartTimestamp());
+    slot->in_flight++;
+    if (++slot->since_checkpoint >= 1000 &&
+        slot->since_checkpoint >= 8 * (int64)slot_block(slot)->member_count)
+        slot->checkpoint_wanted = true;
+}
+
+// In the tenant's shared block.
+static void act_shared(const TenantKey* key, Site* site, Action action, Pick* result) {
+    TimestampTz now = site->request->now;
+    int32 members = 0;
+    for (;;) {
+        TenantSlot* slot = tenant_ready(key);
+        if (slot == NULL) {
+            result->memory_full = true;
+            return;
+        }
+        charge_prepare();
+        site->zones = zone_days(now, true);
+        site->filtered = scratch(members);
+        bool done = false;
+        LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+        if (tenant_usable(slot, key)) {
+            site->block = slot_block(slot);
+            members = site->block->member_count;
+            // scratch() and zone_days() ran before the lock: was their room enough?
+            if (zone_known(site->zones, site->block->zone_count - 1) &&
+                (site->request->ref == RefNeed::none || scratch_size >= members)) {
+                action(site, result);
+                if (result->found)
+                    note(slot, result);
+                done = true;
+            }
+        }
+        LWLockRelease(slot_lock(slot));
+        if (done) {
+            if (result->found)
+                charge_note(slot, result->pool, result->rep, result->day);
+            return;
+        }
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+// In this transaction's own block, with the shared one beside it when it is loaded.
+static void act_draft(const TenantKey* key, Site* site, Action action, Pick* result) {
+    site->draft = true;
+    site->block = tenant_draft(key);
+    site->zones = zone_days(site->request->now, true);
+    site->filtered = scratch(site->block->member_count);
+    charge_prepare();
+    TenantSlot* slot = slot_find(key);
+    if (slot == NULL) {
+        action(site, result);
+        // whoever loads the tenant before this commits does not count these turns
+        if (result->found)
+            record_edited(key->assignment, key->tenant, false);
+        return;
+    }
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    bool loaded =
+        tenant_usable(slot, key) && zone_known(site->zones, slot_block(slot)->zone_count - 1);
+    site->beside = loaded ? slot_block(slot) : NULL;
+    action(site, result);
+    if (result->found && loaded)
+        note(slot, result);
+    LWLockRelease(slot_lock(slot));
+    if (result->found && loaded)
+        charge_note(slot, result->pool, result->rep, result->day);
+}
+
+static void act(const TenantKey* key, Site* site, Action action, Pick* result) {
+    memset(static_cast<void*>(result), 0, sizeof(*result));
+    result->rep_cap = result->member_cap = kNoCap;
+    if (config_is_draft(key->tenant))
+        act_draft(key, site, action, result);
+    else
+        act_shared(key, site, action, result);
+}
+
+void pick(const PickRequest* request, Pick* result, core::Explanation* explanation) {
+    Site site = {};
+    site.request = request;
+    site.explanation = explanation;
+    act(request->key, &site, try_all, result);
+}
+
+static void give_to(Site* site, Pick* result) {
+    int32 i = block_find_rep(site->block, site->request->rep);
+    if (i < 0)
+        return;
+    look_beside(site, i, -1);
+    fill_pick(site, result, -1, i);
+    result->rep_cap = kNoCap;
+    block_charge(site->block, -1, result->rep, result->day, 1, site->zones);
+    settle_draft(site, result);
+}
+
+void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result) {
+    PickRequest request = {key, 0, rep, 0, RefNeed::none, now};
+    Site site = {};
+    site.request = &request;
+    act(key, &site, give_to, result);
+}

@@ -1,0 +1,43 @@
+// Picking a rep: one hold of the tenant's lock decides and charges. See block.h for what a charge
+// is and transaction.h for how it is kept or given back.
+#pragma once
+
+#include "leadroute.h"
+
+#include "shared.h"
+#include "tenant.h"
+
+// What the lead table's owner column needs of a rep.
+enum class RefNeed { none, text, uuid };
+
+struct PickRequest {
+    const TenantKey* key;
+    int32 pool;          // target pool's id, 0: the target is a rep
+    int64 rep;           // target rep, 0: the target is a pool
+    int32 overflow_pool; // the rule's, 0: none
+    RefNeed ref;
+    TimestampTz now;
+};
+
+struct Pick {
+    bool found;
+    bool overflowed; // the taker is not of the rule's own target
+    bool memory_full;
+    int64 rep;
+    int32 pool; // id of the pool that gave the rep, 0: none
+    DateADT day;
+    int32 rep_cap; // in force, kNoCap: none
+    int32 member_cap;
+    double deficit; // of the member, after this turn
+    double tag;     // block_tag() of the member
+    int64 ticket;
+    TenantSlot* slot; // charged; NULL: a draft's own copy alone was
+};
+
+// Finds a taker: the target, else the rule's overflow pool, else the pools' own overflow chains.
+// Charges the turn, notes it for this transaction and fills in the explanation.
+void pick(const PickRequest* request, Pick* result, core::Explanation* explanation);
+
+// Charges a lead that somebody else gave to a rep: counts as used whatever the cap. found is false
+// when the rep is not known here; then nothing is charged.
+void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result);

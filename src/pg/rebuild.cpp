@@ -1,0 +1,249 @@
+// Fills a newly laid out block with counts: from the record, or from the block that it replaces.
+// What runs under a slot's lock (carry_over) allocates nothing.
+#include "rebuild.h"
+
+static void* zeroed(Size count, Size size) {
+    return MemoryContextAllocExtended(CurrentMemoryContext, (count + 1) * size,
+                                      MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+// Sets the deficits and who is eligible now, once all counts are there. `deficit` by member.
+static void start_queues(Block* block, const double* deficit, const bool* returning,
+                         const ZoneDays* zones) {
+    for (int32 p = 0; p < block->pool_count; p++) {
+        PoolState* pool = block->pool(p);
+        core::FairQueue queue = block->queue(pool);
+        for (int32 k = 0; k < pool->queue.member_count; k++) {
+            int32 i = pool->first_member + k;
+            MemberState* member = block->member(i);
+            core::Member* tag = block->tag(i);
+            core::State state = member_state(block, i, zones);
+            pool->parked[static_cast<int>(member->reason)]--;
+            member->reason = state;
+            tag->parked_deficit = deficit[i];
+            if (state == core::State::turn) {
+                queue.restore(k, returning != NULL && returning[i]
+                                     ? queue.owed(k, pool->catch_up, pool->catch_up_limit)
+                                     : deficit[i]);
+            } else {
+                pool->parked[static_cast<int>(state)]++;
+                if (returning == NULL || !returning[i])
+                    tag->ideal_left = pool->queue.ideal;
+            }
+        }
+        queue.recentre();
+        pool->checked_minute = zones->minute;
+    }
+}
+
+static const CheckpointMember* find_in_checkpoint(const Checkpoint* checkpoint, int32 pool,
+                                                  int64 rep) {
+    int32 low = 0, high = checkpoint->member_count - 1;
+    while (low <= high) {
+        int32 middle = (low + high) / 2;
+        const CheckpointMember* m = &checkpoint->members[middle];
+        if (m->pool == pool && m->rep == rep)
+            return m;
+        if (m->pool < pool || (m->pool == pool && m->rep < rep))
+            low = middle + 1;
+        else
+            high = middle - 1;
+    }
+    return NULL;
+}
+
+static void recount_init(Recount* r, Block* block, const Checkpoint* checkpoint) {
+    memset(r, 0, sizeof(*r));
+    r->block = block;
+    r->checkpoint = checkpoint;
+    r->rep_wanted = static_cast<bool*>(zeroed(block->rep_count, sizeof(bool)));
+    r->member_wanted = static_cast<bool*>(zeroed(block->member_count, sizeof(bool)));
+    r->last_at = static_cast<TimestampTz*>(zeroed(block->member_count, sizeof(TimestampTz)));
+    r->last_deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
+    r->last_tag = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
+    for (int32 i = 0; i < block->member_count; i++)
+        r->last_at[i] = DT_NOBEGIN;
+    for (int32 i = 0; i < block->member_count; i++)
+        r->last_tag[i] = get_float8_nan();
+}
+
+// The order of the last turns settles ties; the clock is as good an order as the count of turns.
+static void restore_last_turns(Block* block, const TimestampTz* last_at) {
+    for (int32 i = 0; i < block->member_count; i++) {
+        if (last_at[i] <= 0)
+            continue;
+        PoolState* pool = block->pool(block->member(i)->pool);
+        block->tag(i)->last_turn = (uint64)last_at[i];
+        if (pool->queue.turns < (uint64)last_at[i])
+            pool->queue.turns = (uint64)last_at[i];
+    }
+}
+
+// --- where each member stood ---
+//
+// A member's start tag is that of its latest row, moved by the turns that landed since (block_tag()
+// says why the turns in flight at that row do not matter), or that of the checkpoint. The pool's
+// virtual time is that of its latest row. Their difference is what a member is owed, unless it was
+// away in between: who was capped since its latest row is owed what it was owed then, and what the
+// catch-up policy adds.
+
+struct Standing {
+    double start;   // start tag; NaN: nothing is known, so nothing is owed
+    double deficit; // when last heard of
+    bool capped;    // has been since
+};
+
+static bool was_capped(Block* block, int32 member) {
+    const MemberState* m = block->member(member);
+    const RepState* rep = block->rep(m->rep);
+    for (int32 i = 0; i < m->days.count; i++)
+        if (m->cap != kNoCap && m->days.slot[i].used >= m->cap)
+            return true;
+    for (int32 i = 0; i < rep->days.count; i++)
+        if (rep->cap != kNoCap && rep->days.slot[i].used >= rep->cap)
+            return true;
+    return false;
+}
+
+static void stand(Recount* r, int32 member, Standing* standing) {
+    Block* block = r->block;
+    MemberState* m = block->member(member);
+    core::Member* tag = block->tag(member);
+    const CheckpointMember* before =
+        find_in_checkpoint(r->checkpoint, block->pool(m->pool)->id, tag->id);
+    int64 since = m->received;
+    if (before != NULL)
+        m->received += before->received;
+    standing->capped = was_capped(block, member);
+    standing->deficit = before == NULL ? 0 : before->deficit;
+    standing->start = get_float8_nan();
+    if (!isnan(r->last_tag[member])) {
+        standing->start = r->last_tag[member] + (double)m->received / tag->weight;
+        standing->deficit = r->last_deficit[member];
+    } else if (before != NULL) {
+        standing->start = before->start + (double)since / tag->weight;
+    }
+}
+
+// Virtual time at the pool's latest row, else at the checkpoint.
+static double virtual_time(const Recount* r, const PoolState* pool, const Standing* standings) {
+    TimestampTz latest = DT_NOBEGIN;
+    double now = 0;
+    for (int32 i = pool->first_member; i < pool->first_member + pool->queue.member_count; i++) {
+        if (isnan(standings[i].start))
+            continue;
+        TimestampTz at = isnan(r->last_tag[i]) ? DT_NOBEGIN : r->last_at[i];
+        if (at >= latest) {
+            latest = at;
+            now = standings[i].start + standings[i].deficit / r->block->tag(i)->weight;
+        }
+    }
+    return now;
+}
+
+static double owed_now(const PoolState* pool, const Standing* standing, double now, double weight) {
+    if (isnan(standing->start))
+        return 0;
+    double owed = weight * (now - standing->start);
+    if (!standing->capped || pool->catch_up == core::CatchUp::full)
+        return owed;
+    double most = standing->deficit;
+    if (pool->catch_up == core::CatchUp::bounded)
+        most = Max(most, pool->catch_up_limit);
+    return Min(owed, most);
+}
+
+void count_all(Recount* r, const TenantKey* key, Block* block, const Checkpoint* checkpoint,
+               bool keep_pending) {
+    recount_init(r, block, checkpoint);
+    r->keep_pending = keep_pending;
+    r->max_ticket = checkpoint->found ? checkpoint->ticket : 0;
+    memset(r->rep_wanted, true, block->rep_count);
+    memset(r->member_wanted, true, block->member_count);
+    recount_rows(r, key);
+    restore_last_turns(block, r->last_at);
+
+    Standing* standings = static_cast<Standing*>(zeroed(block->member_count, sizeof(Standing)));
+    double* deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
+    const ZoneDays* zones = zone_days(GetCurrentTimestamp(), true);
+    for (int32 i = 0; i < block->member_count; i++)
+        stand(r, i, &standings[i]);
+    for (int32 p = 0; p < block->pool_count; p++) {
+        PoolState* pool = block->pool(p);
+        double now = virtual_time(r, pool, standings);
+        pool->queue.now = static_cast<core::VirtualTime>(ldexp(now, 64));
+        for (int32 i = pool->first_member; i < pool->first_member + pool->queue.member_count; i++)
+            deficit[i] = member_state(block, i, zones) == core::State::turn
+                             ? owed_now(pool, &standings[i], now, block->tag(i)->weight)
+                             : standings[i].deficit;
+    }
+    start_queues(block, deficit, NULL, zones);
+}
+
+// --- carrying counts over from a block in use ---
+
+static void copy_member(Block* to, int32 i, Block* from, int32 j, double* deficit,
+                        bool* returning) {
+    MemberState* target = to->member(i);
+    const MemberState* source = from->member(j);
+    PoolState* old_pool = from->pool(source->pool);
+    target->received = source->received;
+    target->in_flight = source->in_flight;
+    target->days = source->days;
+    to->tag(i)->last_turn = from->tag(j)->last_turn;
+    to->tag(i)->ideal_left = from->tag(j)->ideal_left;
+    *deficit = from->queue(old_pool).deficit(j - old_pool->first_member);
+    *returning = source->reason != core::State::turn;
+}
+
+CarryScratch carry_scratch(const Block* to) {
+    return {static_cast<double*>(zeroed(to->member_count, sizeof(double))),
+            static_cast<bool*>(zeroed(to->member_count, sizeof(bool)))};
+}
+
+// Takes over the counts of all that `from` knows; what it does not know stays as counted.
+void carry_over(Block* to, Block* from, const CarryScratch* scratch, const ZoneDays* zones) {
+    double* deficit = scratch->deficit;
+    bool* returning = scratch->returning;
+    for (int32 i = 0; i < to->rep_count; i++) {
+        int32 j = block_find_rep(from, to->rep(i)->id);
+        if (j >= 0)
+            to->rep(i)->days = from->rep(j)->days;
+    }
+    for (int32 p = 0; p < to->pool_count; p++) {
+        PoolState* pool = to->pool(p);
+        int32 old = block_find_pool(from, pool->id);
+        if (old >= 0) {
+            pool->queue.now = from->pool(old)->queue.now;
+            pool->queue.ideal = from->pool(old)->queue.ideal;
+            pool->queue.turns = from->pool(old)->queue.turns;
+        }
+        for (int32 k = 0; k < pool->queue.member_count; k++) {
+            int32 i = pool->first_member + k;
+            int32 j = old < 0 ? -1 : block_find_member(from, old, to->tag(i)->id);
+            if (j >= 0)
+                copy_member(to, i, from, j, &deficit[i], &returning[i]);
+            else if (old >= 0)
+                returning[i] = true; // a joiner: the catch-up policy says what it is owed
+            else
+                deficit[i] = 0;
+        }
+    }
+    start_queues(to, deficit, returning, zones);
+}
+
+// Counts reps and members that `from` does not know from the record.
+void count_new(Recount* r, const TenantKey* key, Block* block, Block* from, const Checkpoint* none,
+               bool keep_pending) {
+    recount_init(r, block, none);
+    r->keep_pending = keep_pending;
+    r->full = true;
+    for (int32 i = 0; i < block->rep_count; i++)
+        r->rep_wanted[i] = block_find_rep(from, block->rep(i)->id) < 0;
+    for (int32 i = 0; i < block->member_count; i++) {
+        int32 old = block_find_pool(from, block->pool(block->member(i)->pool)->id);
+        r->member_wanted[i] = old < 0 || block_find_member(from, old, block->tag(i)->id) < 0;
+    }
+    recount_rows(r, key);
+    restore_last_turns(block, r->last_at);
+}

@@ -1,0 +1,20 @@
+// Filling a block with counts; see rebuild.cpp.
+#pragma once
+
+#include "tenant.h"
+
+// Counts everything from the record into a block in which nothing was given out yet. Results that
+// the caller needs (pending charges, the highest ticket) are left in *recount.
+void count_all(Recount* recount, const TenantKey* key, Block* block, const Checkpoint* checkpoint,
+               bool keep_pending);
+// Counts only the reps and members that `from` does not know.
+void count_new(Recount* recount, const TenantKey* key, Block* block, Block* from,
+               const Checkpoint* none, bool keep_pending);
+
+struct CarryScratch {
+    double* deficit;
+    bool* returning;
+};
+CarryScratch carry_scratch(const Block* to);
+// Takes over the counts of all that `from` knows, in flight included, and starts the queues.
+void carry_over(Block* to, Block* from, const CarryScratch* scratch, const ZoneDays* zones);

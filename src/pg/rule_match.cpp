@@ -1,0 +1,234 @@
+// Finding the first rule that matches a lead.
+//
+// Bare rules are evaluated as they are. From the first other rule on, everything runs inside one
+// internal subtransaction; an error rolls it back, is noted, and the next rule begins another.
+#include "rule_set.h"
+
+#include "attempt.h"
+
+extern "C" {
+#include "mb/pg_wchar.h"
+#include "storage/proc.h"
+}
+
+struct RuleMatch {
+    RuleSet* set;
+    RuleFailures* failures;
+    ResourceOwner owner; // of who called
+    int step;
+    int matched; // index of the rule, -1: none yet
+    bool in_subtransaction;
+};
+
+// A match is under way that may run functions of users.
+static bool running;
+
+void rule_set_prepare(RuleSet* set) {
+    set->econtext = CreateStandaloneExprContext();
+    set->parameters = makeParamList(1);
+    set->parameters->params[0].isnull = false;
+    set->parameters->params[0].ptype = TIMESTAMPTZOID;
+    set->parameters->params[0].pflags = PARAM_FLAG_CONST;
+    set->econtext->ecxt_param_list_info = set->parameters;
+}
+
+void rules_forbid_nesting(void) {
+    if (running)
+        ereport(ERROR, (errcode(ERRCODE_LR_EXPRESSION),
+                        errmsg("rules cannot be tried by a function that a rule calls")));
+}
+
+// For expressions whose every function was checked already, so that nobody's rights matter.
+ExprState* rule_state_trusted(Expr* expression) {
+    Oid user;
+    int security_context;
+    GetUserIdAndSecContext(&user, &security_context);
+    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security_context | SECURITY_LOCAL_USERID_CHANGE);
+    ExprState* state = ExecInitExpr(expression, NULL);
+    SetUserIdAndSecContext(user, security_context);
+    return state;
+}
+
+static LocalTransactionId local_transaction(void) {
+#if LR_PG17_GE
+    return MyProc->vxid.lxid;
+#else
+    return MyProc->lxid;
+#endif
+}
+
+static bool evaluate(RuleSet* set, ExprState* state, MemoryContext query_memory, Datum* value) {
+    bool isnull;
+    set->econtext->ecxt_per_query_memory = query_memory;
+    *value = ExecEvalExprSwitchContext(state, set->econtext, &isnull);
+    return !isnull;
+}
+
+static bool period_holds(const RuleMatch* match, const RuleStep* step) {
+    Datum value;
+    return step->state == NULL ||
+           (evaluate(match->set, step->state, match->set->context, &value) && DatumGetBool(value));
+}
+
+static int run_bare(RuleSet* set, const RuleStep* step) {
+    Datum value;
+    return evaluate(set, step->state, set->context, &value) ? DatumGetInt32(value) : -1;
+}
+
+// The state to evaluate a step with. What runs as its author is made anew in each transaction:
+// functions may keep things of a transaction in it, and rights are checked when it is made.
+static ExprState* guarded_state(RuleSet* set, RuleStep* step) {
+    bool as_author = step->kind == CONDITION_AS_AUTHOR;
+    if (step->state != NULL && (!as_author || step->transaction == local_transaction()))
+        return step->state;
+    step->state = NULL;
+    if (step->context == NULL)
+        step->context = AllocSetContextCreate(set->context, "leadroute rule", ALLOCSET_SMALL_SIZES);
+    else
+        MemoryContextReset(step->context);
+    MemoryContext caller = MemoryContextSwitchTo(step->context);
+    step->state =
+        as_author ? ExecInitExpr(step->expression, NULL) : rule_state_trusted(step->expression);
+    MemoryContextSwitchTo(caller);
+    step->transaction = local_transaction();
+    return step->state;
+}
+
+static void name_rule(void* argument) {
+    errcontext("condition of rule \"%s\"", static_cast<const Rule*>(argument)->name);
+}
+
+static bool run_guarded(RuleMatch* match, RuleStep* step) {
+    ErrorContextCallback context;
+    context.callback = name_rule;
+    context.arg = match->set->rules[step->first];
+    context.previous = error_context_stack;
+    error_context_stack = &context;
+
+    AuthorScope scope;
+    bool as_author = step->kind == CONDITION_AS_AUTHOR;
+    if (as_author)
+        author_scope_begin(&scope, step->author);
+    ExprState* state = guarded_state(match->set, step);
+    Datum value;
+    bool holds = evaluate(match->set, state, step->context, &value) && DatumGetBool(value);
+    if (as_author)
+        author_scope_end(&scope);
+    error_context_stack = context.previous;
+    return holds;
+}
+
+static void run_step(void* argument) {
+    RuleMatch* match = static_cast<RuleMatch*>(argument);
+    RuleStep* step = &match->set->steps[match->step];
+    CHECK_FOR_INTERRUPTS();
+    if (step->kind == CONDITION_BARE)
+        match->matched = run_bare(match->set, step);
+    else if (run_guarded(match, step))
+        match->matched = step->first;
+}
+
+static void note_failure(RuleMatch* match, const RuleStep* step, int sqlstate,
+                         const char* message) {
+    RuleFailures* failures = match->failures;
+    if (failures->count < kMaxFailures)
+        failures->failure[failures->count] = {match->set->rules[step->first]->id, sqlstate};
+    if (failures->count++ == 0) {
+        int length = pg_mbcliplen(message, static_cast<int>(strlen(message)),
+                                  static_cast<int>(sizeof(failures->first_message)) - 1);
+        memcpy(failures->first_message, message, length);
+        failures->first_message[length] = '\0';
+    }
+}
+
+static void begin_subtransaction(RuleMatch* match) {
+    MemoryContext memory = CurrentMemoryContext;
+    BeginInternalSubTransaction(NULL);
+    MemoryContextSwitchTo(memory);
+    match->in_subtransaction = true;
+}
+
+static void end_subtransaction(RuleMatch* match, bool commit) {
+    if (!match->in_subtransaction)
+        return;
+    MemoryContext memory = CurrentMemoryContext;
+    if (commit)
+        ReleaseCurrentSubTransaction();
+    else
+        RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(memory);
+    CurrentResourceOwner = match->owner;
+    match->in_subtransaction = false;
+}
+
+static void step_failed(RuleMatch* match, ErrorData* error) {
+    RuleStep* step = &match->set->steps[match->step];
+    step->state = NULL; // functions leave what they had begun behind in it
+    end_subtransaction(match, false);
+    if (leadroute_on_rule_error == RULE_ERROR_ERROR || error_must_pass(error)) {
+        running = false;
+        ReThrowError(error);
+    }
+    note_failure(match, step, error->sqlerrcode, error->message);
+}
+
+// A rule that could not be compiled fails for each lead that comes to it.
+static void broken_step(RuleMatch* match, const RuleStep* step) {
+    if (!period_holds(match, step))
+        return;
+    if (leadroute_on_rule_error == RULE_ERROR_ERROR) {
+        end_subtransaction(match, false);
+        running = false;
+        ereport(ERROR, (errcode(step->sqlstate), errmsg("%s", step->message)));
+    }
+    note_failure(match, step, step->sqlstate, step->message);
+}
+
+// Goes on from the first step that is not bare.
+static void match_guarded(RuleMatch* match) {
+    RuleSet* set = match->set;
+    running = true;
+    for (; match->step < set->step_count && match->matched < 0; match->step++) {
+        RuleStep* step = &set->steps[match->step];
+        if (step->broken) {
+            broken_step(match, step);
+            continue;
+        }
+        if (step->kind != CONDITION_BARE && !match->in_subtransaction &&
+            leadroute_on_rule_error == RULE_ERROR_SKIP)
+            begin_subtransaction(match);
+        ErrorData* error = attempt(run_step, match);
+        if (error != NULL)
+            step_failed(match, error);
+    }
+    end_subtransaction(match, true);
+    running = false;
+}
+
+const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
+                        RuleFailures* failures) {
+    rules_forbid_nesting();
+    failures->count = 0;
+    failures->first_message[0] = '\0';
+    RuleMatch match = {};
+    match.set = set;
+    match.failures = failures;
+    match.owner = CurrentResourceOwner;
+    match.matched = -1;
+
+    ExprContext* econtext = set->econtext;
+    ResetExprContext(econtext);
+    econtext->ecxt_scantuple = slot;
+    set->parameters->params[0].value = TimestampTzGetDatum(now);
+
+    while (match.step < set->step_count && match.matched < 0 && !set->steps[match.step].broken &&
+           set->steps[match.step].kind == CONDITION_BARE)
+        match.matched = run_bare(set, &set->steps[match.step++]);
+    if (match.matched < 0 && match.step < set->step_count) {
+        MemoryContext caller = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+        match_guarded(&match);
+        MemoryContextSwitchTo(caller);
+    }
+    ResetExprContext(econtext);
+    return match.matched < 0 ? NULL : set->rules[match.matched];
+}

@@ -1,0 +1,431 @@
+// Reading and compiling the rules of one lead relation and tenant.
+#include "rule_set.h"
+
+#include "attempt.h"
+#include "rule_label.h"
+
+extern "C" {
+#include "optimizer/optimizer.h"
+#include "utils/fmgroids.h"
+#include "utils/plancache.h"
+#include "utils/rangetypes.h"
+#include "utils/typcache.h"
+}
+
+// A row of leadroute.rule, and what becomes of it.
+struct RuleSource {
+    Rule* rule; // in the set's memory context, like expression and message
+    char* condition;
+    char* author;
+    bool has_valid;
+    Datum valid;
+
+    Oid role;
+    ConditionClass kind;
+    Expr* expression;
+    bool left_out;
+    bool broken;
+    int sqlstate;
+    char* message;
+};
+
+struct Compiler {
+    RuleSet* set;
+    Relation lead;
+    RuleSource* sources;
+    int count;
+    ReservedColumns reserved;
+
+    RuleSource* source; // at hand
+    const LabelValue* value;
+    RuleLabel* label;
+};
+
+// --- reading ---
+
+// Outer joins: a lead table without rules still says what its columns are.
+constexpr char kQuery[] =
+    "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
+    "       t.key_column, t.owner_column, t.tenant_column"
+    "  FROM leadroute.lead_table t"
+    "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
+    "        AND r.tenant OPERATOR(pg_catalog.=) $2"
+    "        AND CASE WHEN $3 IS NULL THEN r.active ELSE r.id OPERATOR(pg_catalog.=) $3 END"
+    "  LEFT JOIN leadroute.pool p ON p.tenant OPERATOR(pg_catalog.=) r.tenant"
+    "        AND p.name OPERATOR(pg_catalog.=) r.pool"
+    "  LEFT JOIN leadroute.pool o ON o.tenant OPERATOR(pg_catalog.=) r.tenant"
+    "        AND o.name OPERATOR(pg_catalog.=) r.overflow_pool"
+    " WHERE t.id OPERATOR(pg_catalog.=) $1"
+    " ORDER BY r.position, r.id";
+
+static char* text_at(HeapTuple row, int column) {
+    return SPI_getvalue(row, SPI_tuptable->tupdesc, column);
+}
+
+static Datum value_at(HeapTuple row, int column, bool* isnull) {
+    return SPI_getbinval(row, SPI_tuptable->tupdesc, column, isnull);
+}
+
+static int64 number_at(HeapTuple row, int column) {
+    bool isnull;
+    Datum value = value_at(row, column, &isnull);
+    if (isnull)
+        return 0;
+    return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ? DatumGetInt64(value)
+                                                                   : DatumGetInt32(value);
+}
+
+static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
+    Rule* rule = static_cast<Rule*>(MemoryContextAllocZero(compiler->set->context, sizeof(Rule)));
+    source->rule = rule;
+    rule->id = number_at(row, 1);
+    rule->position = static_cast<int32>(number_at(row, 2));
+    rule->name = MemoryContextStrdup(compiler->set->context, text_at(row, 3));
+    source->condition = text_at(row, 4);
+    source->author = text_at(row, 5);
+    rule->pool = static_cast<int32>(number_at(row, 6));
+    rule->rep = number_at(row, 7);
+    rule->overflow_pool = static_cast<int32>(number_at(row, 8));
+    bool isnull;
+    Datum label = value_at(row, 9, &isnull);
+    rule->has_label = !isnull;
+    if (!isnull) {
+        MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
+        rule->label = PointerGetDatum(PG_DETOAST_DATUM_COPY(label));
+        MemoryContextSwitchTo(caller);
+    }
+    Datum valid = value_at(row, 10, &isnull);
+    source->has_valid = !isnull;
+    if (!isnull)
+        source->valid = PointerGetDatum(PG_DETOAST_DATUM_COPY(valid));
+}
+
+// Copies what SPI found into `memory`, which outlives SPI_finish().
+static void read_rows(Compiler* compiler, MemoryContext memory) {
+    MemoryContext caller = MemoryContextSwitchTo(memory);
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        HeapTuple row = SPI_tuptable->vals[i];
+        if (i == 0) {
+            compiler->sources =
+                static_cast<RuleSource*>(palloc0(sizeof(RuleSource) * SPI_processed));
+            compiler->reserved = {text_at(row, 11), text_at(row, 12), text_at(row, 13)};
+        }
+        bool isnull;
+        (void)value_at(row, 1, &isnull);
+        if (!isnull)
+            read_rule(compiler, &compiler->sources[compiler->count++], row);
+    }
+    MemoryContextSwitchTo(caller);
+}
+
+// Reads the rules as this transaction sees them now: what others have committed, and its own
+// changes. `rule` 0: all that are active.
+static void read_rules(Compiler* compiler, int64 rule) {
+    Oid types[] = {INT4OID, INT8OID, INT8OID};
+    Datum values[] = {Int32GetDatum(compiler->set->lead_table),
+                      Int64GetDatum(compiler->set->tenant), Int64GetDatum(rule)};
+    const char* nulls = rule == 0 ? "  n" : "   ";
+    MemoryContext memory = CurrentMemoryContext;
+
+    OwnerScope scope;
+    owner_scope_begin(&scope);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    int result = SPI_execute_with_args(kQuery, lengthof(types), types, values, nulls, true, 0);
+    if (result != SPI_OK_SELECT)
+        elog(ERROR, "reading the rules failed: %s", SPI_result_code_string(result));
+    read_rows(compiler, memory);
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&scope);
+}
+
+// --- compiling one rule ---
+
+// The condition as it is evaluated, with what it depends on registered.
+static Expr* plan_condition(Compiler* compiler, const Condition* condition) {
+    List* relations;
+    List* objects;
+    AuthorScope scope;
+    author_scope_begin(&scope, condition->author);
+    Expr* planned = expression_planner_with_deps(condition->expression, &relations, &objects);
+    author_scope_end(&scope);
+    if (contain_volatile_functions(reinterpret_cast<Node*>(planned)))
+        ereport(ERROR,
+                (errcode(ERRCODE_LR_EXPRESSION),
+                 errmsg("condition of rule \"%s\" refused: it is volatile", condition->rule)));
+    convert_saop_to_hashed_saop(reinterpret_cast<Node*>(planned));
+
+    RuleSet* set = compiler->set;
+    ListCell* cell;
+    foreach (cell, objects) {
+        const PlanInvalItem* item = static_cast<const PlanInvalItem*>(lfirst(cell));
+        rule_set_depend_object(set, item->cacheId, item->hashValue);
+        set->user_objects = true;
+    }
+    MemoryContext caller = MemoryContextSwitchTo(set->context);
+    set->relations = list_concat_unique_oid(set->relations, relations);
+    MemoryContextSwitchTo(caller);
+    return planned;
+}
+
+static void compile_condition(void* argument) {
+    Compiler* compiler = static_cast<Compiler*>(argument);
+    RuleSource* source = compiler->source;
+    Condition condition = {};
+    condition.lead = compiler->lead;
+    condition.rule = source->rule->name;
+    condition.text = source->condition;
+    condition.author = source->role;
+    condition_parse(&condition);
+    rule_set_depend_condition(compiler->set, source->author, &condition);
+    Expr* planned = plan_condition(compiler, &condition);
+    source->kind = condition_class(planned);
+
+    MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
+    source->expression = static_cast<Expr*>(copyObjectImpl(planned));
+    MemoryContextSwitchTo(caller);
+}
+
+static void compile_label(void* argument) {
+    Compiler* compiler = static_cast<Compiler*>(argument);
+    const LabelValue* value = compiler->value;
+    AuthorScope scope;
+    author_scope_begin(&scope, compiler->source->role);
+    Datum converted = label_convert(compiler->lead, &compiler->reserved, value);
+    author_scope_end(&scope);
+
+    RuleLabel* label = compiler->label;
+    label->attribute = value->attribute;
+    label->isnull = value->text == NULL;
+    if (label->isnull)
+        return;
+    Form_pg_attribute column =
+        TupleDescAttr(RelationGetDescr(compiler->lead), value->attribute - 1);
+    MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
+    label->value = datumCopy(converted, column->attbyval, column->attlen);
+    MemoryContextSwitchTo(caller);
+}
+
+// Tells people, or whoever asked about this rule, what is wrong with it.
+static void report(Compiler* compiler, const char* message) {
+    RuleSet* set = compiler->set;
+    set->broken = true;
+    if (set->report_only) {
+        if (set->problem == NULL)
+            set->problem = MemoryContextStrdup(set->context, message);
+        return;
+    }
+    if (XactReadOnly)
+        return; // the next lead will tell
+    Alert alert = {};
+    alert.kind = "rule_error";
+    alert.tenant = set->tenant;
+    alert.lead_table = set->lead_table;
+    alert.rule = compiler->source->rule->id;
+    alert.message = message;
+    raise_alert(&alert);
+}
+
+static ErrorData* try_compile(Compiler* compiler, void (*body)(void*)) {
+    if (leadroute_on_rule_error == RULE_ERROR_ERROR && !compiler->set->report_only) {
+        body(compiler);
+        return NULL;
+    }
+    return attempt_apart(body, compiler);
+}
+
+static void compile_labels(Compiler* compiler) {
+    Rule* rule = compiler->source->rule;
+    int count;
+    LabelValue* values = label_values(compiler->lead, DatumGetJsonbP(rule->label), &count);
+    rule->labels = static_cast<RuleLabel*>(
+        MemoryContextAllocZero(compiler->set->context, sizeof(RuleLabel) * (count + 1)));
+    for (int i = 0; i < count; i++) {
+        compiler->value = &values[i];
+        compiler->label = &rule->labels[rule->label_count];
+        ErrorData* error = try_compile(compiler, compile_label);
+        if (error == NULL)
+            rule->label_count++;
+        else
+            report(compiler, psprintf("label of rule \"%s\" not written to the lead: %s",
+                                      rule->name, error->message));
+    }
+}
+
+static void compile_rule(Compiler* compiler) {
+    RuleSource* source = compiler->source;
+    source->role = get_role_oid(source->author, true);
+    if (!OidIsValid(source->role)) {
+        source->left_out = true;
+        report(compiler,
+               psprintf("rule \"%s\" is inactive: its author, role \"%s\", does not exist",
+                        source->rule->name, source->author));
+        return;
+    }
+    ErrorData* error = try_compile(compiler, compile_condition);
+    if (error != NULL) {
+        source->broken = true;
+        source->sqlstate = error->sqlerrcode;
+        source->message = MemoryContextStrdup(compiler->set->context, error->message);
+        report(compiler, error->message);
+    }
+    if (source->rule->has_label && !compiler->set->report_only)
+        compile_labels(compiler);
+}
+
+// --- periods of validity ---
+
+// `$1 function bound`, where $1 is the time of the match.
+static Expr* compare_time(Oid function, Datum bound) {
+    Param* time = makeNode(Param);
+    time->paramkind = PARAM_EXTERN;
+    time->paramid = 1;
+    time->paramtype = TIMESTAMPTZOID;
+    time->paramtypmod = -1;
+    time->location = -1;
+    Const* value = makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz), bound, false,
+                             FLOAT8PASSBYVAL);
+    return reinterpret_cast<Expr*>(makeFuncExpr(function, BOOLOID, list_make2(time, value),
+                                                InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
+}
+
+// Puts the period before the condition; the class stays, comparing times cannot raise an error.
+static void add_period(RuleSource* source) {
+    RangeType* range = DatumGetRangeTypeP(source->valid);
+    RangeBound lower;
+    RangeBound upper;
+    bool empty;
+    range_deserialize(lookup_type_cache(RangeTypeGetOid(range), TYPECACHE_RANGE_INFO), range,
+                      &lower, &upper, &empty);
+    if (empty) {
+        source->left_out = true;
+        return;
+    }
+    List* all = NIL;
+    if (!lower.infinite)
+        all = lappend(
+            all, compare_time(lower.inclusive ? F_TIMESTAMPTZ_GE : F_TIMESTAMPTZ_GT, lower.val));
+    if (!upper.infinite)
+        all = lappend(
+            all, compare_time(upper.inclusive ? F_TIMESTAMPTZ_LE : F_TIMESTAMPTZ_LT, upper.val));
+    if (all == NIL)
+        return;
+    if (source->expression != NULL)
+        all = lappend(all, source->expression);
+    source->expression =
+        list_length(all) == 1 ? static_cast<Expr*>(linitial(all)) : makeBoolExpr(AND_EXPR, all, -1);
+}
+
+// --- putting them together ---
+
+static void add_single(RuleSet* set, const RuleSource* source) {
+    RuleStep* step = &set->steps[set->step_count++];
+    step->kind = source->broken ? CONDITION_BARE : source->kind;
+    step->broken = source->broken;
+    step->first = set->rule_count - 1;
+    step->count = 1;
+    step->expression = source->expression;
+    step->author = source->role;
+    step->sqlstate = source->sqlstate;
+    step->message = source->message;
+    if (step->broken && step->expression != NULL)
+        step->state = rule_state_trusted(step->expression);
+}
+
+// Adds a branch to the CASE under way, beginning one where the step before is of another kind.
+static void add_bare(RuleSet* set, const RuleSource* source) {
+    const RuleStep* last = &set->steps[Max(set->step_count - 1, 0)];
+    bool goes_on = set->step_count > 0 && !last->broken && last->kind == CONDITION_BARE;
+    RuleStep* step = &set->steps[goes_on ? set->step_count - 1 : set->step_count++];
+    if (!goes_on) {
+        step->kind = CONDITION_BARE;
+        step->first = set->rule_count - 1;
+        CaseExpr* all = makeNode(CaseExpr);
+        all->casetype = INT4OID;
+        all->defresult = reinterpret_cast<Expr*>(makeNullConst(INT4OID, -1, InvalidOid));
+        all->location = -1;
+        step->expression = reinterpret_cast<Expr*>(all);
+    }
+    step->count++;
+    CaseWhen* branch = makeNode(CaseWhen);
+    branch->expr = source->expression != NULL ? source->expression
+                                              : reinterpret_cast<Expr*>(makeBoolConst(true, false));
+    branch->result = reinterpret_cast<Expr*>(makeConst(
+        INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(set->rule_count - 1), false, true));
+    branch->location = -1;
+    CaseExpr* all = reinterpret_cast<CaseExpr*>(step->expression);
+    all->args = lappend(all->args, branch);
+}
+
+static void build_steps(Compiler* compiler) {
+    RuleSet* set = compiler->set;
+    MemoryContext caller = MemoryContextSwitchTo(set->context);
+    set->rules = static_cast<Rule**>(palloc(sizeof(void*) * (compiler->count + 1)));
+    set->steps = static_cast<RuleStep*>(palloc0(sizeof(RuleStep) * (compiler->count + 1)));
+    for (int i = 0; i < compiler->count; i++) {
+        RuleSource* source = &compiler->sources[i];
+        if (source->has_valid)
+            add_period(source);
+        if (source->left_out || (!source->broken && source->kind == CONDITION_NEVER))
+            continue;
+        set->rules[set->rule_count++] = source->rule;
+        if (source->broken || source->kind != CONDITION_BARE)
+            add_single(set, source);
+        else
+            add_bare(set, source);
+    }
+    for (int i = 0; i < set->step_count; i++)
+        if (!set->steps[i].broken && set->steps[i].kind == CONDITION_BARE)
+            set->steps[i].state = rule_state_trusted(set->steps[i].expression);
+    rule_set_prepare(set);
+    MemoryContextSwitchTo(caller);
+}
+
+// Builds below the current memory context, so that an error on the way leaves nothing behind.
+static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 only_rule) {
+    rules_forbid_nesting();
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "leadroute rules", ALLOCSET_DEFAULT_SIZES);
+    RuleSet* set = static_cast<RuleSet*>(MemoryContextAllocZero(context, sizeof(RuleSet)));
+    set->context = context;
+    set->lead_table = lead_table;
+    set->tenant = tenant;
+    set->report_only = only_rule != 0;
+    rule_set_watch(set, lead);
+
+    Compiler compiler = {};
+    compiler.set = set;
+    compiler.lead = lead;
+    MemoryContext sources = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule sources",
+                                                  ALLOCSET_DEFAULT_SIZES);
+    MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule compiler",
+                                                  ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(sources);
+    read_rules(&compiler, only_rule);
+    MemoryContextSwitchTo(scratch);
+    for (int i = 0; i < compiler.count; i++) {
+        CHECK_FOR_INTERRUPTS();
+        compiler.source = &compiler.sources[i];
+        compile_rule(&compiler);
+        MemoryContextReset(scratch);
+    }
+    build_steps(&compiler);
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(scratch);
+    MemoryContextDelete(sources);
+    return set;
+}
+
+RuleSet* rules_compile(Relation lead, int32 lead_table, int64 tenant, MemoryContext parent) {
+    RuleSet* set = compile(lead, lead_table, tenant, 0);
+    MemoryContextSetParent(set->context, parent);
+    return set;
+}
+
+char* rule_problem(Relation lead, int32 lead_table, int64 tenant, int64 rule) {
+    RuleSet* set = compile(lead, lead_table, tenant, rule);
+    char* problem = set->problem == NULL ? NULL : pstrdup(set->problem);
+    rules_free(set);
+    return problem;
+}

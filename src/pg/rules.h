@@ -1,0 +1,67 @@
+// Rules of one lead relation for one tenant, compiled for this session.
+//
+// A rule's condition is parsed as a trigger's WHEN is, planned by the server's expression planner,
+// checked against its author's rights and kept until something it depends on changes. Runs of rules
+// that cannot raise an error (leakproof and other known built-in operators) are evaluated as one
+// CASE expression; the others one by one inside an internal subtransaction, as their author, who
+// can change nothing there, unless they call immutable built-in functions alone.
+#pragma once
+
+#include "leadroute.h"
+
+struct RuleLabel {
+    AttrNumber attribute; // column of the lead relation with the label's name
+    Datum value;
+    bool isnull;
+};
+
+// One active rule that compiled. Lives in its RuleSet's memory context.
+struct Rule {
+    int64 id;
+    int32 position;
+    char* name;
+    int32 pool;          // target pool's id, 0: the target is a rep
+    int64 rep;           // target rep, 0: the target is a pool
+    int32 overflow_pool; // 0: none
+    bool has_label;
+    Datum label; // jsonb, for the record
+    int label_count;
+    RuleLabel* labels; // for the lead's own columns
+};
+
+struct RuleFailure {
+    int64 rule;
+    int sqlstate; // as MAKE_SQLSTATE packs it
+};
+
+constexpr int kMaxFailures = 8;
+
+// What went wrong while one lead was matched; count may exceed kMaxFailures.
+struct RuleFailures {
+    int count;
+    RuleFailure failure[kMaxFailures];
+    char first_message[256]; // of the first failure, no row data of leads beyond what the server
+                             // says
+};
+
+struct RuleSet;
+
+// Reads and compiles the active rules of (lead table id, tenant) for the relation at hand (a
+// partition has its own column layout), by SPI with the latest snapshot as the owner of
+// leadroute's tables. Rules that no longer compile, or whose author may no longer read a column,
+// fail for each lead that comes to them; those whose author is gone are left out; one alert each
+// (see raise_alert). Returns a set in a context of its own below `parent`; free it with
+// rules_free(). Errors: none for a bad rule, unless leadroute.on_rule_error is `error`.
+//
+// Compiling, matching and freeing raise an error while a function that a rule calls runs.
+RuleSet* rules_compile(Relation lead, int32 lead_table, int64 tenant, MemoryContext parent);
+void rules_free(RuleSet* rules);
+
+// False when an object that a condition depends on has changed since: compile anew.
+bool rules_valid(const RuleSet* rules);
+
+// The first rule that matches the lead in `slot` (virtual or heap tuple of the relation's layout)
+// at `now`, or NULL. A rule that raises an error is skipped and noted in *failures; cancel,
+// shutdown, out of memory and class 40 are passed on; with leadroute.on_rule_error = error all are.
+const Rule* rules_match(RuleSet* rules, TupleTableSlot* slot, TimestampTz now,
+                        RuleFailures* failures);

@@ -1,0 +1,3 @@
+#pragma once
+
+void settings_init(void); // from _PG_init

@@ -1,0 +1,337 @@
+// Shared memory of all tenants: request, start, slots, eviction; see shared.h for the locking law.
+#include "shared.h"
+
+extern "C" {
+#include "common/hashfn.h"
+}
+
+constexpr Size kBytesPerMember = sizeof(MemberState) + sizeof(core::Member) + sizeof(RepState) + 16;
+constexpr Size kBytesPerPool = sizeof(PoolState) + sizeof(Block) + 64;
+
+const char* const kCounterNames[kCounters] = {"routed",      "refunded", "unmatched", "capped",
+                                              "rule_errors", "rebuilds", "manual",    "waiting"};
+
+Shared* shared;
+static LWLockPadded* locks; // registry, zones, DSA, then one per slot
+static HTAB* slot_map;
+static TenantSlot* slots;
+static BackendEntry* backends;
+static void* area_place;
+static dsa_area* area;
+static shmem_request_hook_type previous_request;
+static shmem_startup_hook_type previous_startup;
+
+struct MapEntry {
+    TenantKey key;
+    int32 slot;
+};
+
+enum FixedLock { LOCK_REGISTRY, LOCK_ZONES, LOCK_AREA, kFixedLocks };
+
+static LWLock* fixed_lock(FixedLock which) {
+    return &locks[which].lock;
+}
+
+static int backend_total(void) {
+#if LR_PG17_GE
+    return MaxBackends + NUM_AUXILIARY_PROCS;
+#else
+    return MaxBackends + 1;
+#endif
+}
+
+static Size area_size(void) {
+    // a quarter more than the entries themselves: size classes round up
+    return mul_size(leadroute_max_members, kBytesPerMember * 5 / 4) +
+           mul_size(leadroute_max_pools, kBytesPerPool * 2) + (Size)4 * 1024 * 1024;
+}
+
+static void request(void) {
+    if (previous_request)
+        previous_request();
+    RequestAddinShmemSpace(add_size(
+        add_size(MAXALIGN(sizeof(Shared)), zones_shmem_size()),
+        add_size(mul_size(sizeof(TenantSlot), leadroute_max_pools),
+                 add_size(mul_size(sizeof(BackendEntry), backend_total()),
+                          add_size(hash_estimate_size(leadroute_max_pools, sizeof(MapEntry)),
+                                   add_size(area_size(), 4096))))));
+    RequestNamedLWLockTranche("leadroute", kFixedLocks + leadroute_max_pools);
+}
+
+static void start_area(bool found) {
+    area_place = ShmemInitStruct("leadroute blocks", area_size(), &found);
+    if (found)
+        return;
+    dsa_area* made =
+        dsa_create_in_place(area_place, area_size(), fixed_lock(LOCK_AREA)->tranche, NULL);
+    dsa_pin(made);
+    dsa_set_size_limit(made, area_size());
+    dsa_detach(made);
+}
+
+static void startup(void) {
+    if (previous_startup)
+        previous_startup();
+    // this may be a restart within the postmaster: nothing of before is valid
+    shared = NULL;
+    area = NULL;
+
+    bool found;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    locks = GetNamedLWLockTranche("leadroute");
+    Shared* made = static_cast<Shared*>(ShmemInitStruct("leadroute", sizeof(Shared), &found));
+    if (!found) {
+        pg_atomic_init_u64(&made->generation, 1);
+        pg_atomic_init_u64(&made->attachments, 1);
+        pg_atomic_init_u64(&made->incarnations, 1);
+        made->slot_count = leadroute_max_pools;
+        made->backend_count = backend_total();
+    }
+    ZoneList* zones =
+        static_cast<ZoneList*>(ShmemInitStruct("leadroute zones", zones_shmem_size(), &found));
+    zones_shmem_init(zones, fixed_lock(LOCK_ZONES), found);
+
+    slots = static_cast<TenantSlot*>(
+        ShmemInitStruct("leadroute slots", sizeof(TenantSlot) * made->slot_count, &found));
+    if (!found) {
+        memset(static_cast<void*>(slots), 0, sizeof(TenantSlot) * made->slot_count);
+        for (int i = 0; i < made->slot_count; i++)
+            pg_atomic_init_u64(&slots[i].wanted_generation, 0);
+    }
+    backends = static_cast<BackendEntry*>(
+        ShmemInitStruct("leadroute backends", sizeof(BackendEntry) * made->backend_count, &found));
+    if (!found)
+        memset(backends, 0, sizeof(BackendEntry) * made->backend_count);
+
+    HASHCTL control = {};
+    control.keysize = sizeof(TenantKey);
+    control.entrysize = sizeof(MapEntry);
+    slot_map = ShmemInitHash("leadroute tenants", made->slot_count, made->slot_count, &control,
+                             HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+    start_area(false);
+    LWLockRelease(AddinShmemInitLock);
+    shared = made;
+}
+
+void shared_init(void) {
+    previous_request = shmem_request_hook;
+    shmem_request_hook = request;
+    previous_startup = shmem_startup_hook;
+    shmem_startup_hook = startup;
+}
+
+bool shared_ready(void) {
+    return shared != NULL;
+}
+
+void shared_require(void) {
+    if (!shared_ready())
+        ereport(ERROR, (errcode(ERRCODE_LR_NOT_PRELOADED),
+                        errmsg("leadroute is not loaded via shared_preload_libraries"),
+                        errdetail("Turns and caps are counted in shared memory, which can only be "
+                                  "reserved when the server starts."),
+                        errhint("Add leadroute to shared_preload_libraries and restart the "
+                                "server.")));
+    if (RecoveryInProgress())
+        ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+                        errmsg("leadroute keeps no counters during recovery"),
+                        errhint("Ask the primary server.")));
+}
+
+TenantSlot* shared_slot(int i) {
+    return &slots[i];
+}
+
+LWLock* slot_lock(const TenantSlot* slot) {
+    return &locks[kFixedLocks + (slot - slots)].lock;
+}
+
+BackendEntry* backend_entry(int i) {
+    return &backends[i];
+}
+
+BackendEntry* my_backend_entry(void) {
+#if LR_PG17_GE
+    return &backends[MyProcNumber];
+#else
+    return &backends[MyBackendId - 1];
+#endif
+}
+
+static dsa_area* attached_area(void) {
+    if (area == NULL) {
+        MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+        area = dsa_attach_in_place(area_place, NULL);
+        dsa_pin_mapping(area);
+        MemoryContextSwitchTo(old);
+    }
+    return area;
+}
+
+void* chunk_address(dsa_pointer chunk) {
+    return reinterpret_cast<void*>(TYPEALIGN(kBlockAlign, dsa_get_address(attached_area(), chunk)));
+}
+
+Block* slot_block(TenantSlot* slot) {
+    return static_cast<Block*>(chunk_address(slot->chunk));
+}
+
+void chunk_free(dsa_pointer chunk) {
+    if (DsaPointerIsValid(chunk))
+        dsa_free(attached_area(), chunk);
+}
+
+// Takes everything away from a slot whose lock is held exclusively; the registry lock too.
+static void slot_release(TenantSlot* slot, dsa_pointer* chunk, dsa_pointer* pending) {
+    *chunk = slot->chunk;
+    *pending = slot->pending;
+    hash_search(slot_map, &slot->key, HASH_REMOVE, NULL);
+    slot->used = false;
+    slot->chunk = InvalidDsaPointer;
+    slot->pending = InvalidDsaPointer;
+    slot->pending_count = slot->pending_room = 0;
+    slot->incarnation = 0;
+}
+
+static bool slot_idle(const TenantSlot* slot) {
+    return slot->used && slot->in_flight == 0 && slot->pending_count == 0 &&
+           slot->pending_promised == 0 && slot->checkpoint_by == 0;
+}
+
+// Evicts the tenant that was used least recently among the idle ones. False: none is idle.
+static bool evict_one(const TenantSlot* keep) {
+    dsa_pointer chunk = InvalidDsaPointer, pending = InvalidDsaPointer;
+    bool evicted = false;
+    LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_EXCLUSIVE);
+    TenantSlot* oldest = NULL;
+    for (int i = 0; i < shared->slot_count; i++) {
+        TenantSlot* slot = &slots[i];
+        if (slot != keep && slot_idle(slot) &&
+            (oldest == NULL || slot->last_used < oldest->last_used))
+            oldest = slot;
+    }
+    if (oldest != NULL) {
+        LWLockAcquire(slot_lock(oldest), LW_EXCLUSIVE);
+        if (slot_idle(oldest)) {
+            slot_release(oldest, &chunk, &pending);
+            evicted = true;
+        }
+        LWLockRelease(slot_lock(oldest));
+    }
+    LWLockRelease(fixed_lock(LOCK_REGISTRY));
+    chunk_free(chunk);
+    chunk_free(pending);
+    // somebody took a turn in between: look again rather than give up
+    return evicted || oldest != NULL;
+}
+
+void memory_full(void) {
+    ereport(ERROR, (errcode(ERRCODE_LR_MEMORY_FULL), errmsg("shared memory of leadroute is full"),
+                    errdetail("Every tenant in memory has turns in flight or prepared."),
+                    errhint("Raise leadroute.max_members or leadroute.max_pools and restart the "
+                            "server.")));
+}
+
+dsa_pointer chunk_allocate(Size size, TenantSlot* keep) {
+    for (;;) {
+        dsa_pointer chunk =
+            dsa_allocate_extended(attached_area(), size + kBlockAlign, DSA_ALLOC_NO_OOM);
+        if (DsaPointerIsValid(chunk))
+            return chunk;
+        CHECK_FOR_INTERRUPTS();
+        if (!evict_one(keep))
+            return InvalidDsaPointer;
+    }
+}
+
+static int32 map_lookup(const TenantKey* key) {
+    MapEntry* entry = static_cast<MapEntry*>(hash_search(slot_map, key, HASH_FIND, NULL));
+    return entry == NULL ? -1 : entry->slot;
+}
+
+TenantSlot* slot_find(const TenantKey* key) {
+    LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_SHARED);
+    int32 found = map_lookup(key);
+    LWLockRelease(fixed_lock(LOCK_REGISTRY));
+    return found < 0 ? NULL : &slots[found];
+}
+
+static void slot_start(TenantSlot* slot, const TenantKey* key) {
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    slot->key = *key;
+    slot->used = true;
+    slot->incarnation = pg_atomic_add_fetch_u64(&shared->incarnations, 1);
+    slot->build = 0;
+    slot->generation = 0;
+    slot->chunk = slot->pending = InvalidDsaPointer;
+    slot->pending_count = slot->pending_room = slot->pending_promised = 0;
+    slot->ticket = 0;
+    slot->in_flight = 0;
+    slot->since_checkpoint = 0;
+    slot->checkpoint_wanted = false;
+    slot->checkpoint_by = 0;
+    slot->recount = false;
+    slot->last_used = GetCurrentTimestamp();
+    memset(slot->counter, 0, sizeof(slot->counter));
+    memset(slot->recent, 0, sizeof(slot->recent));
+    pg_atomic_write_u64(&slot->wanted_generation, pg_atomic_read_u64(&shared->generation));
+    LWLockRelease(slot_lock(slot));
+}
+
+TenantSlot* slot_for(const TenantKey* key) {
+    TenantSlot* slot = slot_find(key);
+    while (slot == NULL) {
+        LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_EXCLUSIVE);
+        int32 found = map_lookup(key);
+        for (int i = 0; found < 0 && i < shared->slot_count; i++) {
+            if (slots[i].used)
+                continue;
+            MapEntry* entry =
+                static_cast<MapEntry*>(hash_search(slot_map, key, HASH_ENTER_NULL, NULL));
+            if (entry != NULL) {
+                entry->slot = found = i;
+                slot_start(&slots[i], key);
+            }
+            break;
+        }
+        LWLockRelease(fixed_lock(LOCK_REGISTRY));
+        if (found >= 0)
+            slot = &slots[found];
+        else if (!evict_one(NULL))
+            break;
+        CHECK_FOR_INTERRUPTS();
+    }
+    return slot;
+}
+
+void slots_outdate(Oid database, int64 tenant, bool all_tenants) {
+    uint64 generation = pg_atomic_add_fetch_u64(&shared->generation, 1);
+    LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_SHARED);
+    for (int i = 0; i < shared->slot_count; i++) {
+        TenantSlot* slot = &slots[i];
+        if (slot->used && slot->key.database == database &&
+            (all_tenants || slot->key.tenant == tenant))
+            pg_atomic_write_u64(&slot->wanted_generation, generation);
+    }
+    LWLockRelease(fixed_lock(LOCK_REGISTRY));
+}
+
+bool slot_forget(const TenantKey* key) {
+    dsa_pointer chunk = InvalidDsaPointer, pending = InvalidDsaPointer;
+    bool forgotten = false;
+    LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_EXCLUSIVE);
+    int32 found = map_lookup(key);
+    if (found >= 0) {
+        TenantSlot* slot = &slots[found];
+        LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+        if (slot_idle(slot)) {
+            slot_release(slot, &chunk, &pending);
+            forgotten = true;
+        }
+        LWLockRelease(slot_lock(slot));
+    }
+    LWLockRelease(fixed_lock(LOCK_REGISTRY));
+    chunk_free(chunk);
+    chunk_free(pending);
+    return forgotten;
+}

@@ -1,0 +1,99 @@
+// A tenant's pools and reps, loaded and up to date: configuration from the tables, counts from the
+// record. The tables are the truth; a slot's block is a cache of them that can be made again at any
+// time from the latest checkpoint and the rows written since.
+#pragma once
+
+#include "leadroute.h"
+
+#include "shared.h"
+
+// The slot with a block of the committed configuration, loading it first where needed. Between this
+// and taking the slot's lock it may be evicted or outdated: check with tenant_usable() under the
+// lock, and ask again. NULL: shared memory is full of tenants with turns in flight.
+TenantSlot* tenant_ready(const TenantKey* key);
+bool tenant_usable(const TenantSlot* slot, const TenantKey* key);
+
+// This transaction's private block, for one that changed the tenant's configuration itself.
+Block* tenant_draft(const TenantKey* key);
+void tenant_drafts_drop(void);
+
+// --- pieces of it ---
+
+// Configuration as rows (config.cpp), sorted by id; members by (pool id, rep id).
+struct RepRow {
+    int64 id;
+    int32 zone;
+    int32 cap;
+    bool paused;
+    bool has_ref;
+    bool ref_is_uuid;
+};
+struct PoolRow {
+    int32 id;
+    int32 overflow; // id, 0: none
+    core::CatchUp catch_up;
+    double catch_up_limit;
+};
+struct MemberRow {
+    int32 pool; // id
+    int64 rep;
+    double weight;
+    int32 cap;
+    bool paused;
+};
+struct Configuration {
+    PoolRow* pools;
+    RepRow* reps;
+    MemberRow* members;
+    int32 pool_count;
+    int32 rep_count;
+    int32 member_count;
+};
+// Reads the tenant's configuration as this transaction sees it now (latest snapshot, own changes
+// included), into the current memory context.
+void configuration_read(int64 tenant, Configuration* configuration);
+// A block of it in the current memory context, in which nothing was ever given out.
+Block* configuration_block(const Configuration* configuration);
+
+// What a checkpoint says of one member.
+struct CheckpointMember {
+    int32 pool;
+    int64 rep;
+    int64 received;
+    double deficit;
+    double start; // start tag, in virtual time
+};
+struct Checkpoint {
+    bool found;
+    int64 ticket;
+    TimestampTz since;
+    int64* in_flight; // tickets, sorted
+    int32 in_flight_count;
+    CheckpointMember* members; // sorted by (pool, rep)
+    int32 member_count;
+};
+void checkpoint_read(int64 tenant, Checkpoint* checkpoint);
+// Writes one if it is due and nobody else is at it. Runs SQL.
+void checkpoint_write_if_due(TenantSlot* slot, const TenantKey* key);
+bool checkpoint_due(const TenantSlot* slot);
+
+// Counts the record's rows of reps into a block (recount.cpp). `wanted` tells which reps and
+// members to count: those whose mark is set.
+struct Recount {
+    Block* block;
+    const Checkpoint* checkpoint;
+    bool* rep_wanted;    // by rep index; its rows of every pool are read
+    bool* member_wanted; // by member index
+    bool full;           // all of history, not only what is newer than the checkpoint
+    bool keep_pending;   // note rows in progress (a private block has no use for that)
+    int64 max_ticket;
+    TimestampTz* last_at; // by member: its latest row
+    double* last_deficit;
+    double* last_tag; // NaN: no row newer than the checkpoint has one
+    PendingCharge* pending;
+    int32 pending_count;
+    int32 pending_room;
+};
+void recount_rows(Recount* recount, const TenantKey* key);
+// Days this far back are counted for the caps, whatever the checkpoint says.
+constexpr int kCapDays = 3;

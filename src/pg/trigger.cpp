@@ -1,0 +1,248 @@
+// A lead's way: the triggers of an attached table.
+//
+//   route_lead(), BEFORE INSERT ROW: match, pick, set the owner, and record (the direct way);
+//   record_lead(), AFTER INSERT ROW: record what could not be recorded before (the safe way).
+#include "alert.h"
+#include "decide.h"
+#include "frame.h"
+#include "lead_table.h"
+#include "placement.h"
+#include "transaction.h"
+
+extern "C" {
+#include "access/parallel.h"
+}
+
+constexpr int kMaxKeyText = 1024;
+
+static TriggerData* trigger_call(FunctionCallInfo fcinfo, bool before) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("this function can only be called as a trigger"),
+                        errhint("Call leadroute.attach().")));
+    TriggerData* data = reinterpret_cast<TriggerData*>(fcinfo->context);
+    bool timing =
+        before ? TRIGGER_FIRED_BEFORE(data->tg_event) : TRIGGER_FIRED_AFTER(data->tg_event);
+    if (!timing || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+        !TRIGGER_FIRED_BY_INSERT(data->tg_event))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("trigger \"%s\" does not fire %s INSERT for each row",
+                               data->tg_trigger->tgname, before ? "BEFORE" : "AFTER"),
+                        errhint("Triggers of leadroute are made by leadroute.attach().")));
+    if (IsInParallelMode())
+        ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+                        errmsg("leads cannot be routed during a parallel operation")));
+    return data;
+}
+
+// The key as text, as its type writes it. The common types need no call of their output function.
+static const char* key_text(const LeadTable* table, Datum key) {
+    static char text[kMaxKeyText];
+    switch (table->key_type) {
+    case INT8OID:
+        pg_lltoa(DatumGetInt64(key), text);
+        return text;
+    case INT4OID:
+        pg_ltoa(DatumGetInt32(key), text);
+        return text;
+    default:
+        return OidOutputFunctionCall(table->key_output, key);
+    }
+}
+
+static int64 tenant_of(const LeadTable* table, TupleTableSlot* slot) {
+    if (table->tenant_column == InvalidAttrNumber)
+        return 0;
+    bool isnull;
+    Datum value = slot_getattr(slot, table->tenant_column, &isnull);
+    if (isnull)
+        ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("the tenant of a lead is null"),
+                        errhint("Each lead belongs to one tenant.")));
+    if (table->tenant_type == INT4OID)
+        return DatumGetInt32(value);
+    return table->tenant_type == INT2OID ? DatumGetInt16(value) : DatumGetInt64(value);
+}
+
+// False: the row has no key yet, so it cannot be stored either.
+static bool read_lead(const LeadTable* table, Relation relation, TupleTableSlot* slot, Lead* lead) {
+    bool isnull;
+    Datum key = slot_getattr(slot, table->key_column, &isnull);
+    if (isnull)
+        return false;
+    lead->relation = relation;
+    lead->slot = slot;
+    lead->key.database = MyDatabaseId;
+    lead->key.tenant = tenant_of(table, slot);
+    lead->key.assignment = placement(RelationGetRelid(relation), lead->key.tenant);
+    lead->id = key_text(table, key);
+    return true;
+}
+
+// The row with its owner, and the rule's label in the columns of the same names.
+static HeapTuple set_columns(const LeadTable* table, Relation relation, HeapTuple tuple,
+                             const Decision* d) {
+    int columns[MaxTupleAttributeNumber];
+    Datum values[MaxTupleAttributeNumber];
+    bool nulls[MaxTupleAttributeNumber];
+    int count = 0;
+    if (d->sets_owner) {
+        columns[count] = table->owner_column;
+        values[count] = d->owner;
+        nulls[count++] = false;
+    }
+    for (int i = 0; d->rule != NULL && i < d->rule->label_count; i++) {
+        const RuleLabel* label = &d->rule->labels[i];
+        if (label->attribute == table->owner_column || label->attribute == table->key_column)
+            continue;
+        columns[count] = label->attribute;
+        values[count] = label->value;
+        nulls[count++] = label->isnull;
+    }
+    if (count == 0)
+        return tuple;
+    return heap_modify_tuple_by_cols(tuple, RelationGetDescr(relation), count, columns, values,
+                                     nulls);
+}
+
+// Keeps the decision until the row has arrived.
+static void defer(Frame* frame, const LeadTable* table, const Decision* d) {
+    MemoryContext caller = MemoryContextSwitchTo(frame_context(frame));
+    Deferred* deferred = static_cast<Deferred*>(palloc0(sizeof(Deferred)));
+    deferred->slot = d->slot;
+    deferred->owner_set = d->sets_owner;
+    if (d->sets_owner) {
+        bool by_value =
+            table->owner_kind != OwnerKind::text && table->owner_kind != OwnerKind::uuid;
+        int length = table->owner_kind == OwnerKind::uuid ? 16 : (by_value ? 8 : -1);
+        deferred->owner = datumCopy(d->owner, by_value, length);
+    }
+    record_copy(&deferred->row, &d->row);
+    frame_defer(frame, deferred);
+    MemoryContextSwitchTo(caller);
+    frame->last_deferred = true;
+}
+
+static void record(Frame* frame, const LeadTable* table, const Decision* d) {
+    frame->rows++;
+    if (frame->may_drop_rows || table->later_before_trigger)
+        defer(frame, table, d);
+    else if (frame->loose || (frame->query != NULL && frame->rows == 1))
+        // most statements have one row
+        record_write(frame->loose ? NULL : &frame->buffer, &d->row);
+    else
+        record_buffer(&frame->buffer, &d->row);
+}
+
+static bool same_owner(const LeadTable* table, const Deferred* deferred, Datum owner, bool isnull) {
+    if (!deferred->owner_set || isnull)
+        return !deferred->owner_set && (isnull || strcmp(deferred->row.method, "manual") == 0);
+    switch (table->owner_kind) {
+    case OwnerKind::text:
+        return datumIsEqual(deferred->owner, owner, false, -1);
+    case OwnerKind::uuid:
+        return datumIsEqual(deferred->owner, owner, false, 16);
+    default:
+        return deferred->owner == owner;
+    }
+}
+
+// The decision that was made for this row. Rows arrive in the order of their decisions, so the
+// search goes on where the last one ended.
+static Deferred* find_deferred(Frame* frame, const Lead* lead) {
+    Deferred* starts[] = {frame->cursor, frame->first};
+    for (Deferred* start : starts)
+        for (Deferred* d = start; d != NULL; d = d->next)
+            if (!d->confirmed && d->row.tenant == lead->key.tenant &&
+                strcmp(d->row.lead_id, lead->id) == 0) {
+                frame->cursor = d->next;
+                return d;
+            }
+    return NULL;
+}
+
+// The row is stored: writes the record of its decision, or of what became of it since.
+static void arrived(Frame* frame, LeadTable* table, const Lead* lead) {
+    bool isnull;
+    Datum owner = slot_getattr(lead->slot, table->owner_column, &isnull);
+    Deferred* deferred = find_deferred(frame, lead);
+    if (deferred != NULL && same_owner(table, deferred, owner, isnull)) {
+        deferred->confirmed = true;
+        record_buffer(&frame->buffer, &deferred->row);
+        return;
+    }
+    // A trigger after ours named another owner, or took it away, or gave the lead another key. The
+    // decision stays unconfirmed, so its turn goes back; what the row says now is a person's
+    // choice.
+    Decision decision;
+    if (isnull)
+        decide_unowned(table, lead, &decision);
+    else
+        decide_given(table, lead, owner, &decision);
+    record_buffer(&frame->buffer, &decision.row);
+    decide_alerts(table, lead, &decision);
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_route_lead);
+PG_FUNCTION_INFO_V1(leadroute_record_lead);
+PG_FUNCTION_INFO_V1(leadroute_after_pending);
+PG_FUNCTION_INFO_V1(leadroute_on_conflict);
+
+Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
+    TriggerData* data = trigger_call(fcinfo, true);
+    if (leadroute_unavailable == UNAVAILABLE_ERROR || shared_ready())
+        shared_require();
+    Frame* frame = frame_current();
+    frame->last_deferred = false;
+    frame_inspect(frame);
+    LeadTable* table = lead_table_for(data);
+    Lead lead;
+    if (!read_lead(table, data->tg_relation, data->tg_trigslot, &lead))
+        return PointerGetDatum(data->tg_trigtuple);
+    // a row that an UPDATE moves to another partition has its owner already
+    if (frame->may_move_rows &&
+        record_is_open(lead.key.assignment, lead.key.tenant, table->id, lead.id))
+        return PointerGetDatum(data->tg_trigtuple);
+
+    Decision decision;
+    bool isnull;
+    Datum owner = slot_getattr(lead.slot, table->owner_column, &isnull);
+    if (!isnull)
+        decide_given(table, &lead, owner, &decision);
+    else if (!shared_ready())
+        decide_unowned(table, &lead, &decision);
+    else
+        decide(table, lead_table_rules(table, lead.relation, &lead.key, frame), &lead, &decision);
+    record(frame, table, &decision);
+    HeapTuple tuple = set_columns(table, lead.relation, data->tg_trigtuple, &decision);
+    decide_alerts(table, &lead, &decision);
+    if (decision.slot != NULL && checkpoint_due(decision.slot))
+        checkpoint_write_if_due(decision.slot, &lead.key);
+    return PointerGetDatum(tuple);
+}
+
+// True while the latest row of the statement took the safe way: WHEN of the AFTER trigger.
+Datum leadroute_after_pending(PG_FUNCTION_ARGS) {
+    (void)fcinfo;
+    PG_RETURN_BOOL(frame_current()->last_deferred);
+}
+
+// True in a row trigger of a statement that may drop rows after their BEFORE triggers.
+Datum leadroute_on_conflict(PG_FUNCTION_ARGS) {
+    (void)fcinfo;
+    Frame* frame = frame_current();
+    frame_inspect(frame);
+    PG_RETURN_BOOL(frame->may_drop_rows);
+}
+
+Datum leadroute_record_lead(PG_FUNCTION_ARGS) {
+    TriggerData* data = trigger_call(fcinfo, false);
+    Frame* frame = frame_current();
+    LeadTable* table = lead_table_for(data);
+    Lead lead;
+    if (!read_lead(table, data->tg_relation, data->tg_trigslot, &lead))
+        PG_RETURN_POINTER(NULL);
+    arrived(frame, table, &lead);
+    PG_RETURN_POINTER(NULL);
+}
+}

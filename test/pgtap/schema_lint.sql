@@ -1,0 +1,151 @@
+-- The schema keeps the rules that let tenants spread over machines, and that let nobody in.
+BEGIN;
+SELECT plan(22);
+
+CREATE TEMP VIEW own_table AS
+    SELECT c.oid, c.relname FROM pg_class c
+    WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind IN ('r', 'p');
+CREATE TEMP VIEW own_function AS
+    SELECT p.*, l.lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+    WHERE p.pronamespace = 'leadroute'::regnamespace;
+
+-- Tenants ---------------------------------------------------------------------------------------
+
+SELECT is_empty($$
+    SELECT t.relname FROM own_table t
+    WHERE t.relname <> 'lead_table' AND NOT EXISTS (
+        SELECT FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = t.oid AND a.attname = 'tenant' AND a.atttypid = 'bigint'::regtype
+          AND a.attnotnull AND pg_get_expr(d.adbin, d.adrelid) IN ('0', '''0''::bigint'))
+$$, 'every table but lead_table has tenant bigint NOT NULL DEFAULT 0');
+
+SELECT is_empty($$
+    SELECT i.indexrelid::regclass FROM pg_index i JOIN own_table t ON t.oid = i.indrelid
+    WHERE i.indisunique AND t.relname <> 'lead_table' AND NOT EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = 'tenant' AND a.attnum = i.indkey[0])
+$$, 'the tenant is first in every primary key and unique index');
+
+SELECT is_empty($$
+    SELECT t.relname FROM own_table t WHERE NOT EXISTS (
+        SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisunique)
+$$, 'every table has a key');
+
+SELECT is_empty($$
+    SELECT k.conname FROM pg_constraint k JOIN own_table t ON t.oid = k.conrelid
+    WHERE k.contype = 'f' AND k.confrelid <> 'leadroute.lead_table'::regclass AND NOT EXISTS (
+        SELECT FROM pg_attribute a JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1]
+        WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1] AND a.attname = 'tenant' AND f.attname = 'tenant')
+$$, 'the tenant is first in every foreign key, but to lead_table');
+
+SELECT is_empty($$
+    SELECT k.conname FROM pg_constraint k JOIN own_table t ON t.oid = k.conrelid
+    WHERE k.contype = 'f' AND (k.confupdtype <> 'a' OR k.confdeltype <> 'a')
+$$, 'no foreign key cascades');
+
+SELECT is_empty($$
+    SELECT k.conname FROM pg_constraint k JOIN own_table t ON t.oid = k.conrelid
+    WHERE k.contype = 'f' AND NOT k.condeferrable
+$$, 'every foreign key is deferrable, so that renames can be followed');
+
+SELECT is_empty($$
+    SELECT k.conname FROM pg_constraint k JOIN own_table t ON t.oid = k.conrelid WHERE k.contype = 'x'
+$$, 'no exclusion constraint');
+
+SELECT is_empty($$
+    SELECT t.relname, a.attname FROM own_table t JOIN pg_attribute a ON a.attrelid = t.oid
+    JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = y.typelem
+    WHERE a.attnum > 0 AND NOT a.attisdropped
+      AND (y.typname ~ '^(oid|xid|reg)' OR e.typname ~ '^(oid|xid|reg)')
+$$, 'no column stores an OID');
+
+SELECT is_empty($$
+    SELECT p.proname FROM own_function p
+    WHERE (p.prosrc ~ 'leadroute\._(pool_memory|day_memory|member_day_memory|stat|forget)\M'
+           OR p.proname IN ('_pool_memory', '_day_memory', '_member_day_memory', '_stat', '_forget', 'placement'))
+      AND NOT 'tenant' = ANY (coalesce(p.proargnames, '{}'))
+$$, 'every function that reaches a tenant''s memory has a tenant argument');
+
+SELECT is_empty($$
+    SELECT p.proname, p.proargnames FROM own_function p
+    WHERE p.proname !~ '^_' AND 'tenant' = ANY (p.proargnames[1:p.pronargs])
+      AND (p.proargnames[p.pronargs] <> 'tenant' OR p.pronargdefaults = 0)
+$$, 'functions for users take the tenant last, and it may be left out');
+
+-- Names, comments, settings ---------------------------------------------------------------------
+
+SELECT is_empty($$
+    SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+      AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'leadroute')
+      AND (pg_identify_object(d.classid, d.objid, 0)).schema IS DISTINCT FROM 'leadroute'
+      AND NOT (d.classid = 'pg_namespace'::regclass OR d.classid = 'pg_event_trigger'::regclass)
+$$, 'everything that the extension owns is in schema leadroute');
+
+SELECT is_empty($$
+    SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'leadroute'::regnamespace
+      AND c.relkind IN ('r', 'p', 'v', 'm') AND obj_description(c.oid, 'pg_class') IS NULL
+    UNION ALL
+    SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind = 'i'
+      AND obj_description(c.oid, 'pg_class') IS NULL
+      AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid)
+$$, 'every table, view and index has a comment');
+
+SELECT is_empty($$
+    SELECT t.relname, a.attname FROM own_table t JOIN pg_attribute a ON a.attrelid = t.oid
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND col_description(t.oid, a.attnum) IS NULL
+$$, 'every column of a table has a comment');
+
+SELECT is_empty($$
+    SELECT p.oid::regprocedure FROM own_function p WHERE obj_description(p.oid, 'pg_proc') IS NULL
+$$, 'every function has a comment');
+
+SELECT is_empty($$
+    SELECT e.evtname FROM pg_event_trigger e WHERE e.evtname ~ '^leadroute'
+      AND obj_description(e.oid, 'pg_event_trigger') IS NULL
+    UNION ALL
+    SELECT n.nspname FROM pg_namespace n WHERE n.nspname = 'leadroute'
+      AND obj_description(n.oid, 'pg_namespace') IS NULL
+$$, 'the schema and the event triggers have a comment');
+
+SELECT is_empty($$
+    SELECT p.oid::regprocedure FROM own_function p
+    WHERE p.lanname IN ('sql', 'plpgsql')
+      AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
+$$, 'every SQL and PL/pgSQL function pins its search_path');
+
+SELECT is_empty($$
+    SELECT p.oid::regprocedure FROM own_function p WHERE p.proparallel = 's'
+$$, 'no function is parallel safe: a worker does not see this session''s turns');
+
+SELECT set_eq($$
+    SELECT p.proname::text FROM own_function p WHERE p.prosecdef
+$$, ARRAY['follow_owner', 'follow_key', 'follow_delete', 'follow_truncate', '_after_ddl', '_after_drop'],
+    'only triggers that follow what others do run with the owner''s rights');
+
+-- Dump ------------------------------------------------------------------------------------------
+
+SELECT is_empty($$
+    SELECT c.relname FROM pg_class c
+    WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind IN ('r', 'p', 'S')
+      AND NOT c.oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'leadroute')::oid[])
+$$, 'a dump contains the rows of every table and the position of every sequence');
+
+-- Rights ----------------------------------------------------------------------------------------
+
+SELECT set_eq($$
+    SELECT p.proname::text FROM own_function p WHERE has_function_privilege('public', p.oid, 'EXECUTE')
+$$, ARRAY['_after_pending'], 'PUBLIC may execute nothing but the WHEN of the triggers');
+
+SELECT is_empty($$
+    SELECT c.relname FROM pg_class c
+    WHERE c.relnamespace = 'leadroute'::regnamespace AND CASE
+        WHEN c.relkind = 'S' THEN has_sequence_privilege('public', c.oid, 'USAGE, SELECT, UPDATE')
+        WHEN c.relkind IN ('r', 'p', 'v', 'm') THEN has_table_privilege('public', c.oid,
+            'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') END
+$$, 'PUBLIC has no right on a table, view or sequence');
+
+SELECT ok(NOT has_schema_privilege('public', 'leadroute', 'USAGE')
+    AND NOT has_schema_privilege('public', 'leadroute', 'CREATE'), 'PUBLIC has no right on the schema');
+
+SELECT * FROM finish();
+ROLLBACK;
