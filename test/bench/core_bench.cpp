@@ -32,7 +32,7 @@ struct Pool {
 
 void pick(benchmark::State& state, bool mostly_capped) {
     Pool pool(static_cast<int32_t>(state.range(0)), mostly_capped);
-    for (auto _ : state) {
+    while (state.KeepRunning()) {
         int32_t i = pool.queue.next();
         pool.queue.charge(i);
         benchmark::DoNotOptimize(i);
@@ -42,7 +42,7 @@ void pick(benchmark::State& state, bool mostly_capped) {
 // What a rolled-back lead costs besides.
 void pick_and_give_back(benchmark::State& state) {
     Pool pool(static_cast<int32_t>(state.range(0)), false);
-    for (auto _ : state) {
+    while (state.KeepRunning()) {
         int32_t i = pool.queue.next();
         pool.queue.charge(i);
         pool.queue.give_back(i, 1);
@@ -52,7 +52,7 @@ void pick_and_give_back(benchmark::State& state) {
 // A member that reaches its cap, and one that comes back.
 void park_and_join(benchmark::State& state) {
     Pool pool(static_cast<int32_t>(state.range(0)), false);
-    for (auto _ : state) {
+    while (state.KeepRunning()) {
         int32_t i = pool.queue.next();
         pool.queue.park(i);
         pool.queue.join(i, pool.members[static_cast<size_t>(i)].parked_deficit);
@@ -63,7 +63,7 @@ void park_and_join(benchmark::State& state) {
 void upcoming(benchmark::State& state) {
     Pool pool(static_cast<int32_t>(state.range(0)), false);
     int32_t out[4];
-    for (auto _ : state) {
+    while (state.KeepRunning()) {
         pool.queue.charge(pool.queue.next());
         benchmark::DoNotOptimize(pool.queue.upcoming(out, 4));
     }
@@ -80,7 +80,7 @@ void explain(benchmark::State& state) {
         tried.candidates[i] = {100 + i, i == 0 ? State::picked : State::turn, 0.25 * i, 0, 0};
     tried.others[static_cast<int>(State::turn)] = 96;
     uint8_t out[kMaxEncoded];
-    for (auto _ : state) {
+    while (state.KeepRunning()) {
         benchmark::DoNotOptimize(encode(explanation, out));
         benchmark::ClobberMemory();
     }

@@ -1,0 +1,233 @@
+"""What is measured. Each item is a function of a Bench; it writes raw figures, goals.py judges them.
+
+Round 0 of an item warms the machine up (files, WAL, caches) and counts for nothing. Within a round
+each variant runs once; the order turns from round to round, so that none is always first.
+"""
+
+import json
+import math
+import os
+import subprocess
+import tempfile
+
+from server import HERE, TOP, MeasureError, rate
+from tables import Tables
+
+
+def turned(cells, number):
+    start = number % len(cells)
+    return cells[start:] + cells[:start]
+
+
+class Bench:
+    def __init__(self, server, results, options):
+        self.server = server
+        self.results = results
+        self.options = options
+        self.made = {}
+
+    def tables(self, database, *arguments, **size):
+        if database not in self.made:
+            self.made[database] = Tables(self.server, database, *arguments, **size)
+        return self.made[database]
+
+    def ten_pools(self):
+        return self.tables("ten_pools", ["plain", "peer", "routed"])
+
+    def rounds(self, item):
+        """Numbers of the rounds, the one to warm up first; tells how far the item is."""
+        for number in range(self.options.rounds + 1):
+            print(f"{item}: round {number} of {self.options.rounds}", flush=True)
+            yield number
+
+    def tps(self, tables, variant, clients, sync):
+        """Leads per second of one cell. The variant's tables are as the caller prepared them."""
+        options = self.options
+        load = self.server.load(tables.database, variant, clients=clients, rules=tables.rules, sync=sync,
+                                amount=["-T", math.ceil(options.warm_up + options.seconds)])
+        try:
+            tps = rate(tables.control, load, variant, options.warm_up, options.seconds)
+            load.finish()
+        finally:
+            load.kill()
+        tables.check(variant)
+        return tps
+
+
+def single(bench):
+    """Single-row INSERT: three columns of clients and durability, and one hot pool at 32 clients."""
+    ten = bench.ten_pools()
+    hot = bench.tables("one_pool", ["peer", "routed"], pools=1, reps=10)
+    columns = [
+        [("on/1", ten, variant, 1, "on") for variant in ("plain", "peer", "routed")],
+        [("on/32", ten, variant, 32, "on") for variant in ("plain", "peer", "routed")]
+        + [("hot/32", hot, variant, 32, "on") for variant in ("peer", "routed")],
+        [("off/8", ten, variant, 8, "off") for variant in ("plain", "peer", "routed")],
+    ]
+    for number in bench.rounds("single"):
+        for column in columns:
+            for cell, tables, variant, clients, sync in turned(column, number):
+                tables.empty(variant)
+                tps = bench.tps(tables, variant, clients, sync)
+                bench.results.add("single", number, cell, variant, tps=tps)
+    ten.verify()
+    hot.verify()
+
+
+def copy(bench):
+    """COPY of leads with 10 and with 100 rules, against the floor: COPY of the same leads into a
+    plain table, and COPY of the assignment rows they got into a table like leadroute's."""
+    variants = ["routed", "plain", "record"]
+    cases = []
+    for rules in (10, 100):
+        tables = bench.tables(f"copy_{rules}", ["plain", "routed"], rules=rules)
+        path = tables.write_leads(bench.options.rows)
+        tables.empty("routed")
+        tables.copy("routed", path)
+        cases.append((tables, path, tables.write_record()))
+    for number in bench.rounds("copy"):
+        for tables, path, record_path in cases:
+            for variant in turned(variants, number):
+                tables.empty(variant)
+                seconds, wal = tables.copy(variant, record_path if variant == "record" else path)
+                bench.results.add("copy", number, f"{tables.rules} rules", variant,
+                                  us_per_row=1e6 * seconds / bench.options.rows,
+                                  wal_per_row=wal / bench.options.rows)
+                tables.control.run(f"TRUNCATE {'record.assignment' if variant == 'record' else 'plain.leads'}")
+    for tables, path, _ in cases:
+        tables.empty("routed")
+        tables.copy("routed", path)
+        tables.verify()
+        tables.empty("routed")
+
+
+def members(bench):
+    """One pool of 10 members, of 10,000, and of 10,000 of whom 90 % have reached their cap."""
+    cells = []
+    for cell, reps, capped in (("10", 10, 0), ("10000", 10000, 0), ("10000 capped", 10000, 9000)):
+        tables = bench.tables(f"members_{reps}_{capped}", ["routed"], pools=1, reps=reps, capped=capped)
+        first = tables.write_leads(10000)
+        cells.append((cell, tables, capped, first, tables.write_leads(bench.options.rows // 10)))
+
+    def prepare(tables, capped, first):
+        """One lead for each of 10,000 members: those with a cap of 1 have reached it."""
+        tables.control.run("TRUNCATE leadroute.assignment, leadroute.alert, leadroute.checkpoint")
+        tables.control.run("TRUNCATE routed.leads RESTART IDENTITY")
+        tables.copy("routed", first)
+        found = tables.control.number("SELECT count(*) FROM leadroute._pool_memory(0) WHERE reason = 'rep_cap'")
+        if found != capped:
+            raise MeasureError(f"{found} members are at their cap instead of {capped}")
+        tables.control.run("CHECKPOINT")
+
+    for number in bench.rounds("members"):
+        for cell, tables, capped, first, path in turned(cells, number):
+            prepare(tables, capped, first)
+            tps = bench.tps(tables, "routed", 8, "off")
+            prepare(tables, capped, first)
+            seconds, _ = tables.copy("routed", path)
+            bench.results.add("members", number, cell, "routed", tps=tps,
+                              us_per_row=1e6 * seconds / (bench.options.rows // 10))
+    for _, tables, _, _, _ in cells:
+        tables.verify()
+
+
+def wal(bench):
+    """Bytes of WAL per lead. Pages that existed before the checkpoint are logged whole at their first
+    change; a few thousand leads beforehand leave those of the catalogs and indexes behind."""
+    ten = bench.ten_pools()
+    rows = max(bench.options.rows // 20, 1000)
+    path = ten.write_leads(bench.options.rows // 10)
+    position = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+    for number in range(1, min(bench.options.rounds, 3) + 1):
+        print(f"wal: round {number}", flush=True)
+        for variant in ("plain", "peer", "routed"):
+            ten.empty(variant)
+            for count in (2000, rows):
+                start = ten.control.number(position)
+                ten.server.load(ten.database, variant, clients=1, rules=ten.rules, sync="off",
+                                amount=["-t", count]).finish()
+                used = ten.control.number(position) - start
+            ten.check(variant)
+            bench.results.add("wal", number, "insert", variant, wal_per_row=used / rows)
+        for variant in ("plain", "routed"):
+            ten.empty(variant)
+            _, used = ten.copy(variant, path)
+            bench.results.add("wal", number, "COPY", variant, wal_per_row=used / (bench.options.rows // 10))
+
+
+def restart(bench):
+    """The first insert after a restart, and after a crash, over a long record."""
+    tables = bench.tables("history", ["routed"])
+    fabricate(bench, tables)
+    plan = [(way, number) for number in range(1, bench.options.rounds + 1) for way in ("restart", "crash")]
+    for way, number in plan:
+        print(f"restart: {way} {number} of {bench.options.rounds}", flush=True)
+        bench.server.psql(tables.database, "-c", "CHECKPOINT")
+        bench.server.stop() if way == "restart" else bench.server.crash()
+        bench.server.start()
+        figures = {}
+        for name in ("first", "later"):
+            session = tables.session()
+            session.run("SELECT 1")
+            figures[name] = session.timed(tables.insert_one("routed"))
+            session.close()
+        session = tables.session()
+        if session.value("SELECT value FROM leadroute.stat WHERE name = 'rebuilds'") != "1":
+            raise MeasureError("the state in memory was not rebuilt once")
+        session.close()
+        bench.results.add("restart", number, way, "routed", **figures)
+    # the other items' sessions ended with the server
+    bench.made.clear()
+
+
+def fabricate(bench, tables):
+    """Writes a long record as if it had grown over a year, then lets leadroute work on top of it
+    until it has written a checkpoint, and for a while longer."""
+    older = bench.options.history
+    print(f"restart: writing {older} older assignments", flush=True)
+    tables.control.run(f"""SET session_replication_role = replica;
+        \\set older {older}
+        \\set today {older // 100}
+        \\i {HERE}/history.sql
+        RESET session_replication_role""")
+    tables.control.run("VACUUM (ANALYZE) leadroute.assignment")
+    bench.server.stop()
+    bench.server.start()
+    for _ in range(20):
+        bench.server.load(tables.database, "routed", clients=8, rules=tables.rules, sync="off",
+                          amount=["-t", 500]).finish()
+        session = tables.session()
+        checkpoints = session.number("SELECT count(*) FROM leadroute.checkpoint")
+        session.close()
+        if checkpoints > 0:
+            break
+    else:
+        raise MeasureError("leadroute writes no checkpoint")
+    bench.server.load(tables.database, "routed", clients=8, rules=tables.rules, sync="off",
+                      amount=["-t", 500]).finish()
+
+
+def core(bench):
+    """The core alone: one decision, for pools of several sizes."""
+    with tempfile.TemporaryDirectory() as directory:
+        program, output = os.path.join(directory, "core_bench"), os.path.join(directory, "core.json")
+        sources = [os.path.join(TOP, "src/core", name) for name in os.listdir(os.path.join(TOP, "src/core"))
+                   if name.endswith(".cpp")]
+        for command in (
+                ["g++", "-std=c++20", "-O2", "-I" + os.path.join(TOP, "src/core"),
+                 os.path.join(HERE, "core_bench.cpp"), *sources, "-o", program,
+                 "-lbenchmark_main", "-lbenchmark", "-lpthread"],
+                [program, f"--benchmark_repetitions={bench.options.rounds}",
+                 "--benchmark_enable_random_interleaving=true", f"--benchmark_min_time={bench.options.seconds / 20}",
+                 f"--benchmark_out={output}", "--benchmark_out_format=json"]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise MeasureError(f"{command[0]}: {done.stdout}{done.stderr}")
+        with open(output, encoding="utf-8") as file:
+            for run in json.load(file)["benchmarks"]:
+                if run["run_type"] == "iteration":
+                    bench.results.add("core", run["repetition_index"] + 1, run["run_name"], "core",
+                                      ns=run["cpu_time"])
+
+
+ITEMS = {"single": single, "copy": copy, "members": members, "wal": wal, "restart": restart, "core": core}
