@@ -90,7 +90,7 @@ AS $$
     SELECT format(CASE
             WHEN a.atttypid IN ('int4'::regtype, 'int8'::regtype) THEN '%2$s::bigint'
             WHEN a.atttypid = 'uuid'::regtype THEN '(SELECT min(r.id) FROM leadroute.rep r WHERE r.tenant = %1$s
-                AND lower(replace(r.ref, ''-'', )) = replace(%2$s::text, -, ))'
+                AND lower(translate(r.ref, ''{}-'', '''')) = replace(%2$s::text, ''-'', ''''))'
             ELSE '(SELECT r.id FROM leadroute.rep r WHERE r.tenant = %1$s AND r.ref = %2$s)' END,
         leadroute._tenant_expression(attachment, row_name), format('%s.%I', row_name, attachment.owner_column))
     FROM pg_attribute a WHERE a.attrelid = lead AND a.attname = attachment.owner_column

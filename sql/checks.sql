@@ -25,7 +25,8 @@ BEGIN
         PERFORM now() AT TIME ZONE _is_time_zone.name;
         RETURN true;
     END IF;
-    -- Abbreviations and offsets such as EST, 5 or UTC+5 know no summer time, or the wrong sign.
+    -- Of the others the listed names will do, such as Iran, or EST, which is a zone without summer
+    -- time. Not so mere abbreviations and offsets such as PST, 5 or UTC+5: these have the wrong sign.
     RETURN EXISTS (SELECT FROM pg_timezone_names z WHERE lower(z.name) = lower(_is_time_zone.name));
 EXCEPTION WHEN invalid_parameter_value THEN
     RETURN false;
@@ -55,13 +56,15 @@ BEGIN
             format('the ref of rep %s %s', NEW.id, leadroute._name_problem(NEW.ref, 200)),
             'It is what a text or uuid owner column receives.', 'Give 1 to 200 characters, or NULL.']
         WHEN NEW.manager = NEW.id THEN ARRAY[
-            format('rep %s cannot be the own manager', NEW.id), 'Alerts would go nowhere else.',
+            format('rep %s cannot be their own manager', NEW.id), 'Alerts would go nowhere else.',
             'Name another rep, or NULL.']
         WHEN NEW.timezone IS NULL OR (added OR NEW.timezone IS DISTINCT FROM OLD.timezone)
             AND NOT leadroute._is_time_zone(NEW.timezone) THEN ARRAY[
-            format('unknown time zone "%s"', NEW.timezone),
+            coalesce(format('unknown time zone "%s"', nullif(NEW.timezone, '')), 'the time zone is empty'),
             format('Rep %s''s day, and so the daily cap, begins at its midnight.', NEW.id),
             'Use a full name such as Europe/London; pg_timezone_names lists them.']
+        WHEN NEW.paused IS NULL THEN ARRAY[
+            format('rep %s is neither paused nor not', NEW.id), 'paused was given as NULL.', 'Use true or false.']
         WHEN NEW.daily_cap < 0 THEN ARRAY[
             format('daily cap %s is negative', NEW.daily_cap), 'It is the most leads in one day.',
             'Use NULL for no cap, 0 for no leads at all.']
@@ -126,15 +129,15 @@ BEGIN
         WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted') THEN ARRAY[
             CASE WHEN NEW.method IN ('least_open', 'priority', 'nearest', 'performance', 'value')
                 THEN format('method "%s" is not available in this version', NEW.method)
-                ELSE format('unknown method "%s"', NEW.method) END,
+                ELSE format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')) END,
             format('It says how pool "%s" chooses among its members.', NEW.name), 'Use round_robin or weighted.']
         WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
             CASE WHEN NEW.mode IN ('pull', 'broadcast')
                 THEN format('mode "%s" is not available in this version', NEW.mode)
-                ELSE format('unknown mode "%s"', NEW.mode) END,
+                ELSE format('unknown mode %s', coalesce('"' || NEW.mode || '"', 'NULL')) END,
             format('It says how the leads of pool "%s" reach its members.', NEW.name), 'Use push.']
         WHEN NEW.catch_up IS NULL OR NEW.catch_up NOT IN ('none', 'full', 'bounded') THEN ARRAY[
-            format('unknown catch_up "%s"', NEW.catch_up), 'It says what a joiner or returner is owed.',
+            format('unknown catch_up %s', coalesce('"' || NEW.catch_up || '"', 'NULL')), 'It says what a joiner or returner is owed.',
             'Use none, full or bounded.']
         WHEN (NEW.catch_up = 'bounded') <> (NEW.catch_up_limit IS NOT NULL) THEN ARRAY[
             format('catch_up "%s" and catch_up_limit %s do not go together', NEW.catch_up,
@@ -180,10 +183,15 @@ DECLARE
     problem text[];
 BEGIN
     problem := CASE
+        WHEN NEW.pool IS NULL OR NEW.rep IS NULL OR NEW.paused IS NULL THEN ARRAY[
+            format('a pool member needs %s', CASE WHEN NEW.pool IS NULL THEN 'a pool'
+                WHEN NEW.rep IS NULL THEN 'a rep' ELSE 'paused to be true or false' END),
+            'A row of pool_member says which rep shares the leads of which pool.',
+            'Give the pool by name and the rep by id; leave out what is to have its default.']
         WHEN NEW.weight IS NULL OR NOT NEW.weight BETWEEN 0.000001 AND 1000000 THEN ARRAY[
             format('weight %s is out of range', coalesce(NEW.weight::text, 'NULL')),
             format('Rep %s''s share of pool "%s" is the weight against those of the other members.', NEW.rep, NEW.pool),
-            'Give 0.000001 to 1000000; a member who is to receive nothing is paused.']
+            'Give 0.000001 to 1000000; for a member who is to receive nothing set paused = true.']
         WHEN NEW.daily_cap < 0 THEN ARRAY[
             format('daily cap %s is negative', NEW.daily_cap),
             'It is the most leads a day that the member receives from this pool.',
@@ -266,6 +274,11 @@ BEGIN
         WHEN leadroute._name_problem(NEW.name, 200) IS NOT NULL THEN ARRAY[
             format('the name of the rule %s', leadroute._name_problem(NEW.name, 200)),
             'The record and the alerts show it.', 'Give a name of 1 to 200 characters.']
+        WHEN NEW.lead_table IS NULL OR NEW.condition IS NULL OR NEW.active IS NULL THEN ARRAY[
+            format('rule "%s" has no %s', NEW.name, CASE WHEN NEW.lead_table IS NULL THEN 'lead table'
+                WHEN NEW.condition IS NULL THEN 'condition' ELSE 'value for active' END),
+            'A rule says which leads of which table go where.',
+            'Name an attached table; leave condition and active out for true.']
         WHEN NEW.position IS NULL THEN ARRAY[
             format('rule "%s" has no position', NEW.name), 'Rules are tried by ascending position.', 'Give a number.']
         WHEN later IS NOT NULL THEN ARRAY[

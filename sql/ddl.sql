@@ -31,10 +31,10 @@ BEGIN
           AND (pattern IS NULL OR lower(concat(r.condition, ' ', r.label)) ~ pattern)
           AND NOT EXISTS (SELECT FROM leadroute.alert a WHERE a.tenant = r.tenant AND a.rule = r.id
               AND a.kind = 'rule_error' AND a.acknowledged_at IS NULL)
-        ORDER BY content
+        ORDER BY t.id, r.position, content, r.tenant
     LOOP
         CONTINUE WHEN suspect.lead IS NULL;
-        -- many tenants may have the same rule
+        -- many tenants may have the same rule at the same position
         IF suspect.content IS DISTINCT FROM checked THEN
             problem := leadroute._rule_error(suspect.lead, suspect.lead_table, suspect.tenant, suspect.id);
             checked := suspect.content;
@@ -201,11 +201,14 @@ BEGIN
         FROM pg_event_trigger_dropped_objects() d
         WHERE d.object_type = 'trigger' AND d.address_names[3] = 'zz_leadroute';
         GET DIAGNOSTICS stack = PG_CONTEXT;
-        IF lead_tables > 0 THEN
+        -- a trigger that is dropped itself takes those of the partitions along
+        IF lead_triggers > 0 THEN
+            IF strpos(stack, 'leadroute.detach(text)') = 0 THEN
+                RAISE WARNING 'leads of this table are no longer routed'
+                    USING HINT = 'leadroute.detach() stops routing in order.';
+            END IF;
+        ELSIF lead_tables > 0 THEN
             PERFORM leadroute._remove_dropped();
-        ELSIF lead_triggers > 0 AND strpos(stack, 'leadroute.detach(text)') = 0 THEN
-            RAISE WARNING 'leads of this table are no longer routed'
-                USING HINT = 'leadroute.detach() stops routing in order.';
         END IF;
 
         SELECT string_agg(d.address_names[cardinality(d.address_names)], ' '), bool_or(d.object_type IN ('operator', 'cast'))

@@ -83,7 +83,7 @@ COMMENT ON FUNCTION leadroute._on_conflict() IS
     'True in a row trigger of an INSERT ... ON CONFLICT, which deals with duplicates itself.';
 
 CREATE FUNCTION leadroute._give(tenant bigint, rep bigint, OUT ticket bigint, OUT day date)
-    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_give';
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_give';
 COMMENT ON FUNCTION leadroute._give(bigint, bigint) IS
     'Charges the rep''s day for a lead given by hand, in this transaction, and gives the ticket and the day for its record; NULL when the rep is not known.';
 
@@ -306,6 +306,7 @@ DECLARE
     owned boolean;
     rep bigint;
     previous_episodes integer;
+    key_taken boolean;
 BEGIN
     EXECUTE leadroute._lead_values(TG_RELID, attachment) INTO old_tenant, old_id, old_owned, old_rep USING OLD;
     EXECUTE leadroute._lead_values(TG_RELID, attachment) INTO new_tenant, new_id, owned, rep USING NEW;
@@ -313,8 +314,19 @@ BEGIN
     -- A key that other leads have had before keeps their episodes: ours count on from them.
     SELECT coalesce(max(e.episode), 0) INTO previous_episodes
     FROM leadroute._episodes(attachment.id, new_id, old_tenant) e WHERE new_id <> old_id;
-    UPDATE leadroute.assignment a SET lead_id = new_id, episode = a.episode + previous_episodes
-    WHERE a.tenant = old_tenant AND a.lead_table = attachment.id AND a.lead_id = old_id AND a.ended_at IS NULL;
+    BEGIN
+        UPDATE leadroute.assignment a SET lead_id = new_id, episode = a.episode + previous_episodes
+        WHERE a.tenant = old_tenant AND a.lead_table = attachment.id AND a.lead_id = old_id AND a.ended_at IS NULL;
+    EXCEPTION WHEN unique_violation THEN
+        -- Another lead has the key: its own index says so, in the app's words, if it looks at once.
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s l WHERE l.%I = %L AND %s = $1)', leadroute._lead_relation(attachment.id),
+            attachment.key_column, new_id, leadroute._tenant_expression(attachment, 'l')) INTO key_taken USING new_tenant;
+        IF key_taken AND EXISTS (
+            SELECT FROM pg_index i WHERE i.indrelid = TG_RELID AND i.indisprimary AND i.indimmediate) THEN
+            RETURN NEW;
+        END IF;
+        RAISE;
+    END;
     UPDATE leadroute.assignment a SET lead_id = new_id, episode = a.episode + previous_episodes
     WHERE a.tenant = old_tenant AND a.lead_table = attachment.id AND a.lead_id = old_id AND a.ended_at IS NOT NULL;
     UPDATE leadroute.unmanaged_lead u SET tenant = new_tenant, lead_id = new_id
@@ -368,7 +380,7 @@ CREATE FUNCTION leadroute._end_orphans(attachment leadroute.lead_table, reason t
 AS $$
 DECLARE
     lead CONSTANT regclass := leadroute._lead_relation(attachment.id);
-    gone CONSTANT text := format('NOT EXISTS (SELECT FROM %s l WHERE l.%I::text = r.lead_id AND %s = r.tenant)',
+    gone CONSTANT text := format('NOT EXISTS (SELECT FROM %s l WHERE l.%I::text COLLATE "C" = r.lead_id AND %s = r.tenant)',
         lead, attachment.key_column, leadroute._tenant_expression(attachment, 'l'));
 BEGIN
     EXECUTE 'UPDATE leadroute.assignment r SET ended_at = clock_timestamp(), end_reason = $2,

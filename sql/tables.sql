@@ -240,7 +240,7 @@ CREATE TABLE leadroute.assignment (
     rep_cap integer,
     member_cap integer,
     deficit real,
-    lead_id text NOT NULL,
+    lead_id text COLLATE "C" NOT NULL,
     method text NOT NULL DEFAULT 'push',
     explanation bytea,
     due_at timestamptz,
@@ -293,7 +293,7 @@ COMMENT ON COLUMN leadroute.assignment.label IS 'The label of the rule that matc
 CREATE TABLE leadroute.unmanaged_lead (
     tenant bigint NOT NULL DEFAULT 0,
     lead_table integer NOT NULL,
-    lead_id text NOT NULL,
+    lead_id text COLLATE "C" NOT NULL,
     PRIMARY KEY (tenant, lead_table, lead_id)
 );
 

@@ -18,10 +18,11 @@ BEGIN
         CONTINUE WHEN lead IS NULL;
         -- One statement, so that a lead and its record are seen by one snapshot.
         EXECUTE format('WITH lead AS MATERIALIZED (
-                SELECT l.%1$I::text AS lead_id FROM %2$s l WHERE %3$s = $1)
+                SELECT l.%1$I::text COLLATE "C" AS lead_id FROM %2$s l WHERE %3$s = $1)
             SELECT (SELECT count(*) FROM lead
                     WHERE NOT EXISTS (SELECT FROM leadroute.assignment a
-                        WHERE a.tenant = $1 AND a.lead_table = $2 AND a.lead_id = lead.lead_id)
+                        WHERE a.tenant = $1 AND a.lead_table = $2 AND a.lead_id = lead.lead_id
+                        AND (a.ended_at IS NULL OR a.end_reason = ''closed''))
                     AND NOT EXISTS (SELECT FROM leadroute.unmanaged_lead u
                         WHERE u.tenant = $1 AND u.lead_table = $2 AND u.lead_id = lead.lead_id)),
                 (SELECT count(*) FROM leadroute.assignment a
@@ -121,6 +122,8 @@ BEGIN
         UNION ALL
         SELECT u.many FROM today t JOIN used u USING (rep, day)
         WHERE NOT EXISTS (SELECT FROM day_memory m WHERE m.rep = t.rep AND m.day = t.day)
+          -- a day before those that are kept, after the clock was set back, is not known
+          AND coalesce(t.day >= (SELECT min(m.day) FROM day_memory m), true)
         UNION ALL
         SELECT m.many - coalesce(sum(u.many), 0)
         FROM member_memory m LEFT JOIN used u USING (pool, rep, day) GROUP BY m.pool, m.rep, m.day, m.many) d;

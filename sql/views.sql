@@ -1,14 +1,28 @@
--- Views over the record, with present names, and over shared memory.
+-- Views over the record, with present names, and over shared memory. SELECT on a view is enough to
+-- read it: the functions that it calls read no table of ours, and PUBLIC may execute them (grants.sql).
 
 CREATE VIEW leadroute.decision AS
     SELECT a.tenant,
         coalesce(t.name, format('(detached %s)', a.lead_table)) AS lead_table,
-        a.lead_id, a.episode, a.rep, r.name AS rep_name,
-        leadroute._pool_name(a.pool, a.tenant) AS pool,
+        a.lead_id,
+        -- an insert does not look whether the key was used before: the number is settled at the end
+        CASE WHEN a.ended_at IS NOT NULL THEN a.episode ELSE greatest(a.episode, 1 + (
+            SELECT max(e.episode) FROM leadroute.assignment e
+            WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
+              AND e.ended_at IS NOT NULL)) END AS episode,
+        a.rep, r.name AS rep_name,
+        coalesce(p.name, '(deleted ' || a.pool || ')') AS pool,
         a.rule, u.name AS rule_name, a.method,
         leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason) AS status,
         a.decided_at, a.due_at, a.ended_at, a.end_reason,
-        leadroute._reason(a.tenant, a.rep, a.method, a.explanation) AS reason
+        leadroute._reason(a.rep, a.method, a.explanation, (
+                SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
+                WHERE n.tenant = a.tenant AND n.id = ANY (leadroute._tried_pools(a.explanation))),
+            CASE WHEN a.explanation IS NOT NULL THEN NULL WHEN a.decided_at = t.attached_at THEN 'attached'
+                WHEN a.rep IS NULL AND a.method <> 'manual' THEN (
+                    SELECT e.end_reason FROM leadroute.assignment e
+                    WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
+                      AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END) AS reason
     FROM (
         -- a half for each of the two indexes that find a lead
         SELECT * FROM leadroute.assignment WHERE ended_at IS NULL
@@ -16,27 +30,41 @@ CREATE VIEW leadroute.decision AS
         SELECT * FROM leadroute.assignment WHERE ended_at IS NOT NULL) a
         LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
         LEFT JOIN leadroute.rep r ON r.tenant = a.tenant AND r.id = a.rep
-        LEFT JOIN leadroute.rule u ON u.tenant = a.tenant AND u.id = a.rule;
+        LEFT JOIN leadroute.rule u ON u.tenant = a.tenant AND u.id = a.rule
+        LEFT JOIN leadroute.pool p ON p.tenant = a.tenant AND p.id = a.pool;
 COMMENT ON VIEW leadroute.decision IS 'Every episode of every lead: who received it, by which rule and pool, and why in one line.';
 
 CREATE VIEW leadroute.open_assignment AS
-    SELECT a.tenant, t.name AS lead_table, a.lead_id, a.episode, a.rep, r.name AS rep_name,
-        leadroute._pool_name(a.pool, a.tenant) AS pool, u.name AS rule_name, a.method,
+    SELECT a.tenant, t.name AS lead_table, a.lead_id,
+        greatest(a.episode, 1 + (
+            SELECT max(e.episode) FROM leadroute.assignment e
+            WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
+              AND e.ended_at IS NOT NULL)) AS episode,
+        a.rep, r.name AS rep_name, coalesce(p.name, '(deleted ' || a.pool || ')') AS pool,
+        u.name AS rule_name, a.method,
         leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason) AS status,
         a.decided_at, a.due_at, a.touched_at, a.label
     FROM leadroute.assignment a
         LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
         LEFT JOIN leadroute.rep r ON r.tenant = a.tenant AND r.id = a.rep
         LEFT JOIN leadroute.rule u ON u.tenant = a.tenant AND u.id = a.rule
+        LEFT JOIN leadroute.pool p ON p.tenant = a.tenant AND p.id = a.pool
     WHERE a.ended_at IS NULL;
 COMMENT ON VIEW leadroute.open_assignment IS 'Episodes that have not ended, one per lead: with their rep, or waiting.';
 
 CREATE VIEW leadroute.queue AS
-    SELECT coalesce(leadroute._pool_name(a.pool, a.tenant), 'unmatched') AS queue,
+    SELECT coalesce(p.name, '(deleted ' || a.pool || ')', 'unmatched') AS queue,
         t.name AS lead_table, a.lead_id, a.decided_at AS waiting_since,
-        leadroute._reason(a.tenant, a.rep, a.method, a.explanation) AS reason, a.tenant
+        leadroute._reason(a.rep, a.method, a.explanation, (
+                SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
+                WHERE n.tenant = a.tenant AND n.id = ANY (leadroute._tried_pools(a.explanation))),
+            CASE WHEN a.explanation IS NOT NULL THEN NULL WHEN a.decided_at = t.attached_at THEN 'attached'
+                ELSE (SELECT e.end_reason FROM leadroute.assignment e
+                    WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
+                      AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END) AS reason, a.tenant
     FROM leadroute.assignment a
         LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
+        LEFT JOIN leadroute.pool p ON p.tenant = a.tenant AND p.id = a.pool
     WHERE a.ended_at IS NULL AND a.rep IS NULL AND a.method <> 'manual';
 COMMENT ON VIEW leadroute.queue IS 'Leads that wait: in the queue of a pool, or in the queue unmatched.';
 

@@ -1,27 +1,45 @@
--- Every decision explains itself: the record's explanation in words, and as JSON with names.
+-- Every decision explains itself: the record's explanation in words, and as JSON with names. What the
+-- views call for each row is PL/pgSQL, which keeps its plans; an SQL function within another does not.
 
 CREATE FUNCTION leadroute._state_words(state text, used integer DEFAULT NULL, cap integer DEFAULT NULL)
     RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE state
+BEGIN
+    RETURN CASE state
         WHEN 'rep_cap' THEN concat('daily cap ', 'of ' || cap || ' ', 'reached')
         WHEN 'member_cap' THEN concat('daily cap ', 'of ' || cap || ' ', 'in this pool reached')
         WHEN 'rep_paused' THEN 'paused'
         WHEN 'member_paused' THEN 'paused in this pool'
         WHEN 'no_ref' THEN 'has no ref that the owner column can hold'
         WHEN 'turn' THEN 'others were due first'
-        ELSE state END || CASE WHEN used > cap THEN format(' (%s used)', used) ELSE '' END
+        ELSE state END || CASE WHEN used > cap THEN format(' (%s used)', used) ELSE '' END;
+END
 $$;
 COMMENT ON FUNCTION leadroute._state_words(text, integer, integer) IS
     'Why a member is, or was, not the one to receive a lead.';
 
+CREATE FUNCTION leadroute._count_words(state text, many bigint) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN many || ' ' || CASE state
+        WHEN 'rep_cap' THEN 'at the daily cap'
+        WHEN 'member_cap' THEN 'at the daily cap of this pool'
+        WHEN 'no_ref' THEN 'without a ref that the owner column can hold'
+        WHEN 'turn' THEN 'due later'
+        ELSE leadroute._state_words(state) END;
+END
+$$;
+COMMENT ON FUNCTION leadroute._count_words(text, bigint) IS 'How many members were in a state, in words.';
+
 CREATE FUNCTION leadroute._turns(deficit numeric) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN deficit IS NULL THEN NULL WHEN round(deficit, 3) = 0 THEN 'level'
-        ELSE format('%s turns %s', trim_scale(round(abs(deficit), 3)),
-                    CASE WHEN deficit > 0 THEN 'due' ELSE 'ahead' END) END
+    SELECT CASE WHEN turns = 0 THEN 'level'
+        ELSE format('%s %s %s', trim_scale(abs(turns)), CASE abs(turns) WHEN 1 THEN 'turn' ELSE 'turns' END,
+                    CASE WHEN turns > 0 THEN 'due' ELSE 'ahead' END) END
+    FROM round(deficit, 3) AS turns WHERE turns IS NOT NULL
 $$;
 COMMENT ON FUNCTION leadroute._turns(numeric) IS 'Turns due minus turns received, in words.';
 
@@ -69,35 +87,55 @@ COMMENT ON FUNCTION leadroute._rule_name(bigint, bigint) IS 'Present name and id
 -- One element of an explanation's "tried": a pool, or as pool 0 a rule's own rep, that was asked.
 
 CREATE FUNCTION leadroute._state_counts(tried jsonb) RETURNS TABLE (state text, many bigint)
-    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT s.state, sum(s.many)::bigint FROM (
+BEGIN
+    RETURN QUERY SELECT s.state, sum(s.many)::bigint FROM (
         SELECT c ->> 'state' AS state, 1::bigint AS many FROM jsonb_array_elements(tried -> 'candidates') c
         UNION ALL SELECT o.key, o.value::bigint FROM jsonb_each_text(tried -> 'others') o) s
-    GROUP BY s.state
+    GROUP BY s.state;
+END
 $$;
 COMMENT ON FUNCTION leadroute._state_counts(jsonb) IS 'Members that were asked, counted by state.';
 
-CREATE FUNCTION leadroute._tried_words(tried jsonb, tenant bigint) RETURNS text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leadroute._tried_words(tried jsonb, pool_names jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE
-        WHEN tried -> 'pool' = '0' AND picked THEN 'the rule names this rep'
-        WHEN tried -> 'pool' = '0' THEN concat('the rule''s rep is not available: ', absent)
+DECLARE
+    pool CONSTANT text := coalesce(pool_names ->> (tried ->> 'pool'), format('(deleted %s)', tried ->> 'pool'));
+    own_rep CONSTANT boolean := tried -> 'pool' = '0';
+    picked boolean;
+    absent text;
+BEGIN
+    SELECT coalesce(bool_or(s.state = 'picked'), false),
+        string_agg(CASE WHEN own_rep OR tried ->> 'members' = '1' THEN leadroute._state_words(s.state)
+            ELSE leadroute._count_words(s.state, s.many) END, ', ' ORDER BY s.many DESC, s.state)
+            FILTER (WHERE s.state NOT IN ('picked', 'turn'))
+    INTO picked, absent FROM leadroute._state_counts(tried) s;
+    RETURN CASE
+        WHEN own_rep AND picked THEN 'the rule names this rep'
+        WHEN own_rep THEN concat('the rule''s rep is not available', ': ' || absent)
         WHEN picked THEN format('first in turn of %s in pool "%s"', tried ->> 'members', pool)
             || coalesce(' (' || absent || ')', '')
         WHEN tried -> 'members' = '0' THEN format('pool "%s" has no members', pool)
-        ELSE format('nobody available in pool "%s"', pool) || coalesce(' (' || absent || ')', '') END
-    FROM (SELECT coalesce(bool_or(s.state = 'picked'), false) AS picked,
-              string_agg(CASE tried ->> 'members' WHEN '1' THEN '' ELSE s.many || ' ' END
-                  || leadroute._state_words(s.state), ', ' ORDER BY s.many DESC, s.state)
-                  FILTER (WHERE s.state NOT IN ('picked', 'turn')) AS absent
-          FROM leadroute._state_counts(tried) s) counted,
-        leadroute._pool_name((tried ->> 'pool')::integer, tenant) AS pool
+        ELSE format('nobody available in pool "%s"', pool) || coalesce(' (' || absent || ')', '') END;
+END
 $$;
-COMMENT ON FUNCTION leadroute._tried_words(jsonb, bigint) IS 'What asking one pool came to, in one phrase.';
+COMMENT ON FUNCTION leadroute._tried_words(jsonb, jsonb) IS
+    'What asking one pool came to, in one phrase. Reads no table: the names of the pools are given, by id.';
 
-CREATE FUNCTION leadroute._reason(tenant bigint, rep bigint, method text, explanation bytea) RETURNS text
+CREATE FUNCTION leadroute._tried_pools(explanation bytea) RETURNS integer[]
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(SELECT (t.tried ->> 'pool')::integer
+        FROM jsonb_array_elements(leadroute._explanation(explanation) -> 'tried') AS t (tried));
+END
+$$;
+COMMENT ON FUNCTION leadroute._tried_pools(bytea) IS 'The pools that an explanation names.';
+
+CREATE FUNCTION leadroute._reason(rep bigint, method text, explanation bytea, pool_names jsonb, origin text)
+    RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -109,14 +147,41 @@ BEGIN
         CASE WHEN failed = 1 THEN '1 rule failed and was skipped'
              WHEN failed > 1 THEN format('%s rules failed and were skipped', failed) END,
         CASE facts ->> 'note' WHEN 'unmatched' THEN 'no rule matched'
-            WHEN 'pool_gone' THEN 'the pool no longer exists' END,
-        CASE WHEN method = 'manual' THEN 'owner given by hand' END,
-        (SELECT string_agg(leadroute._tried_words(t.tried, tenant), '; ' ORDER BY t.n)
+            WHEN 'pool_gone' THEN 'the pool no longer exists'
+            WHEN 'nobody' THEN CASE WHEN facts #> '{tried,0}' IS NULL THEN 'could not be routed' END END,
+        CASE WHEN method = 'manual' AND origin = 'attached' THEN 'had this owner when the table was attached'
+            WHEN method = 'manual' THEN 'owner given by hand'
+            WHEN origin = 'attached' THEN 'was there when the table was attached'
+            WHEN origin = 'released' THEN 'released by hand' END,
+        (SELECT string_agg(leadroute._tried_words(t.tried, pool_names), '; ' ORDER BY t.n)
          FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n)));
     RETURN coalesce(nullif(words, ''), CASE WHEN rep IS NULL THEN 'put into the queue' ELSE 'not explained' END);
 END
 $$;
-COMMENT ON FUNCTION leadroute._reason(bigint, bigint, text, bytea) IS 'A decision''s reason in one line.';
+COMMENT ON FUNCTION leadroute._reason(bigint, text, bytea, jsonb, text) IS
+    'A decision''s reason in one line. Reads no table: views give it the names of pools, and what else they know of an episode without an explanation, attached or released.';
+
+CREATE FUNCTION leadroute._pool_names(explanation bytea, tenant bigint) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_object_agg(p.id, p.name) FROM leadroute.pool p
+    WHERE p.tenant = _pool_names.tenant AND p.id = ANY (leadroute._tried_pools(explanation))
+$$;
+COMMENT ON FUNCTION leadroute._pool_names(bytea, bigint) IS 'Present names, by id, of the pools that an explanation names.';
+
+CREATE FUNCTION leadroute._origin(a leadroute.assignment) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN a.explanation IS NOT NULL THEN NULL
+        WHEN EXISTS (SELECT FROM leadroute.lead_table t WHERE t.id = a.lead_table AND t.attached_at = a.decided_at)
+            THEN 'attached'
+        WHEN a.rep IS NULL AND a.method <> 'manual' THEN (
+            SELECT e.end_reason FROM leadroute.assignment e
+            WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
+              AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END
+$$;
+COMMENT ON FUNCTION leadroute._origin(leadroute.assignment) IS
+    'Where an episode without an explanation comes from: attached, released; NULL when that is not known. As in the view decision.';
 
 -- The episode that is asked about ---------------------------------------------------------------
 
@@ -149,12 +214,25 @@ DECLARE
     found_row leadroute.assignment;
     latest integer;
 BEGIN
-    SELECT e.* INTO found_row FROM leadroute._episodes(attachment.id, wanted, _require_episode.tenant) e
-    WHERE e.episode = coalesce(_require_episode.episode, e.episode) ORDER BY e.episode DESC LIMIT 1;
+    SELECT max(a.episode) INTO latest FROM leadroute.assignment a
+    WHERE a.tenant = _require_episode.tenant AND a.lead_table = attachment.id AND a.lead_id = wanted
+      AND a.ended_at IS NOT NULL;
+    SELECT a.* INTO found_row FROM leadroute.assignment a
+    WHERE a.tenant = _require_episode.tenant AND a.lead_table = attachment.id AND a.lead_id = wanted
+      AND a.ended_at IS NULL;
+    IF found_row.lead_id IS NOT NULL THEN
+        -- an insert does not look whether the key was used before: the number is settled at the end
+        found_row.episode := greatest(found_row.episode, latest + 1);
+        latest := found_row.episode;
+    END IF;
+    IF found_row.lead_id IS NULL OR found_row.episode <> _require_episode.episode THEN
+        SELECT a.* INTO found_row FROM leadroute.assignment a
+        WHERE a.tenant = _require_episode.tenant AND a.lead_table = attachment.id AND a.lead_id = wanted
+          AND a.ended_at IS NOT NULL AND a.episode = coalesce(_require_episode.episode, latest);
+    END IF;
     IF found_row.lead_id IS NOT NULL THEN
         RETURN found_row;
     END IF;
-    SELECT max(e.episode) INTO latest FROM leadroute._episodes(attachment.id, wanted, _require_episode.tenant) e;
     RAISE EXCEPTION USING ERRCODE = 'LR007',
         MESSAGE = CASE WHEN latest IS NULL THEN format('lead %s of "%s" has no record', wanted, attachment.name)
             ELSE format('lead %s of "%s" has no episode %s', wanted, attachment.name, _require_episode.episode) END,
@@ -163,6 +241,7 @@ BEGIN
             WHEN EXISTS (SELECT FROM leadroute.unmanaged_lead u WHERE u.tenant = _require_episode.tenant
                          AND u.lead_table = attachment.id AND u.lead_id = wanted)
                 THEN 'It was there when the table was attached, and was left alone.'
+            WHEN _require_episode.tenant = 0 THEN 'Nothing is known of it.'
             ELSE format('Nothing is known of it in tenant %s.', _require_episode.tenant) END,
         HINT = 'leadroute.decision shows what is recorded.';
 END
@@ -203,7 +282,8 @@ AS $$
                         FROM jsonb_array_elements(t.tried -> 'candidates') WITH ORDINALITY AS c (candidate, n))
                     ) ORDER BY t.n), '[]')
                 FROM jsonb_array_elements(x.facts -> 'tried') WITH ORDINALITY AS t (tried, n)),
-        'reason', leadroute._reason(a.tenant, a.rep, a.method, a.explanation))
+        'reason', leadroute._reason(a.rep, a.method, a.explanation,
+            leadroute._pool_names(a.explanation, a.tenant), leadroute._origin(a)))
     FROM (SELECT leadroute._explanation(a.explanation) AS facts) x
 $$;
 COMMENT ON FUNCTION leadroute._why_json(leadroute.assignment) IS 'One episode''s explanation as JSON, with names.';
@@ -220,51 +300,75 @@ AS $$
 $$;
 COMMENT ON FUNCTION leadroute._why_candidate(jsonb, bigint) IS 'why()''s line about one member.';
 
-CREATE FUNCTION leadroute._why_tried(tried jsonb, tenant bigint) RETURNS SETOF text
+CREATE FUNCTION leadroute._why_tried(tried jsonb, pool_names jsonb, tenant bigint) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT '  ' || upper(left(words, 1)) || substr(words, 2) || '.' FROM leadroute._tried_words(tried, tenant) AS words
+    SELECT '  ' || upper(left(words, 1)) || substr(words, 2) || '.' FROM leadroute._tried_words(tried, pool_names) AS words
     UNION ALL
     (SELECT leadroute._why_candidate(c.candidate, tenant)
      FROM jsonb_array_elements(tried -> 'candidates') WITH ORDINALITY AS c (candidate, n) ORDER BY c.n)
     UNION ALL
-    SELECT '    and others: ' || string_agg(format('%s %s', o.value,
-        CASE o.key WHEN 'turn' THEN 'due later' ELSE leadroute._state_words(o.key) END), ', ' ORDER BY o.key)
+    SELECT '    and others: ' || string_agg(leadroute._count_words(o.key, o.value::bigint), ', ' ORDER BY o.key)
     FROM jsonb_each_text(tried -> 'others') o HAVING count(*) > 0
 $$;
-COMMENT ON FUNCTION leadroute._why_tried(jsonb, bigint) IS 'why()''s lines about one pool that was asked.';
+COMMENT ON FUNCTION leadroute._why_tried(jsonb, jsonb, bigint) IS 'why()''s lines about one pool that was asked.';
+
+CREATE FUNCTION leadroute._why_given(a leadroute.assignment, facts jsonb, origin text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN origin = 'attached' AND a.method = 'manual' THEN '  It had this owner when the table was attached.'
+        WHEN origin = 'attached' THEN '  It was there, without an owner, when the table was attached.'
+        WHEN origin = 'released' THEN '  It was released by hand: somebody took the owner away.'
+        WHEN a.method = 'manual' THEN CASE facts ->> 'note' WHEN 'manual' THEN '  Whoever wrote the lead gave the owner'
+                ELSE '  Somebody gave it this owner by hand' END
+            || CASE WHEN a.day IS NULL THEN '.' ELSE ': counted as a lead of the rep''s day.' END
+        WHEN a.rule IS NOT NULL THEN format('  Rule %s was the first to match.', leadroute._rule_name(a.rule, a.tenant))
+        WHEN facts ->> 'note' = 'unmatched' THEN '  No rule matched.'
+        WHEN facts ->> 'note' = 'nobody' AND facts #> '{tried,0}' IS NULL THEN
+            '  It could not be routed: another trigger took the owner away, or leadroute was not loaded.'
+        WHEN facts IS NULL THEN '  How it was decided is not recorded.' END
+$$;
+COMMENT ON FUNCTION leadroute._why_given(leadroute.assignment, jsonb, text) IS 'why()''s line about what led to the decision.';
+
+CREATE FUNCTION leadroute._why_result(a leadroute.assignment) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN a.rep IS NULL AND a.method <> 'manual' THEN
+            format('put into the queue "%s" at %s', coalesce(leadroute._pool_name(a.pool, a.tenant), 'unmatched'), a.decided_at)
+        ELSE format('assigned to %s at %s (%s)',
+            CASE WHEN a.rep IS NULL THEN 'somebody who is not a rep'
+                WHEN a.method = 'manual' AND a.day IS NULL AND NOT EXISTS (
+                    SELECT FROM leadroute.rep r WHERE r.tenant = a.tenant AND r.id = a.rep)
+                    THEN format('somebody who is not a rep (%s)', a.rep)
+                ELSE leadroute._rep_name(a.rep, a.tenant) END,
+            a.decided_at, a.method) END
+$$;
+COMMENT ON FUNCTION leadroute._why_result(leadroute.assignment) IS 'why()''s words for who received the lead, or where it went.';
 
 CREATE FUNCTION leadroute._why(a leadroute.assignment) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     facts CONSTANT jsonb := leadroute._explanation(a.explanation);
-    status CONSTANT text := leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason);
+    pool_names CONSTANT jsonb := leadroute._pool_names(a.explanation, a.tenant);
     lines text[];
 BEGIN
-    lines := ARRAY[format('Lead %s of "%s", episode %s: %s at %s (%s).', a.lead_id,
-        (SELECT t.name FROM leadroute.lead_table t WHERE t.id = a.lead_table), a.episode,
-        CASE WHEN a.rep IS NOT NULL THEN 'assigned to ' || leadroute._rep_name(a.rep, a.tenant)
-             WHEN a.method = 'manual' THEN 'assigned to somebody who is not a rep'
-             ELSE format('put into the queue "%s"', coalesce(leadroute._pool_name(a.pool, a.tenant), 'unmatched')) END,
-        a.decided_at, a.method)];
+    lines := ARRAY[format('Lead %s of "%s", episode %s: %s.', a.lead_id,
+        (SELECT t.name FROM leadroute.lead_table t WHERE t.id = a.lead_table), a.episode, leadroute._why_result(a))];
     lines := lines || ARRAY(
         SELECT format('  Rule %s failed and was skipped (SQLSTATE %s).',
             leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant), e.error ->> 'sqlstate')
         FROM jsonb_array_elements(facts -> 'rule_errors') WITH ORDINALITY AS e (error, n) ORDER BY e.n);
-    lines := lines || CASE
-        WHEN a.method = 'manual' THEN ARRAY['  Whoever wrote the lead gave the owner: kept, and counted as the rep''s lead of the day.']
-        WHEN a.rule IS NOT NULL THEN ARRAY[format('  Rule %s was the first to match.', leadroute._rule_name(a.rule, a.tenant))]
-        WHEN facts ->> 'note' = 'unmatched' THEN ARRAY['  No rule matched.']
-        WHEN facts IS NULL THEN ARRAY['  How it was decided is not recorded.'] ELSE '{}' END;
-    lines := lines || CASE facts ->> 'note'
-        WHEN 'pool_gone' THEN ARRAY['  The pool it was meant for no longer exists.'] ELSE '{}' END;
+    lines := lines || leadroute._why_given(a, facts, leadroute._origin(a));
+    lines := lines || CASE facts ->> 'note' WHEN 'pool_gone' THEN '  The pool it was meant for no longer exists.' END;
     lines := lines || ARRAY(
         SELECT w.line FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n),
-            leadroute._why_tried(t.tried, a.tenant) WITH ORDINALITY AS w (line, m) ORDER BY t.n, w.m);
+            leadroute._why_tried(t.tried, pool_names, a.tenant) WITH ORDINALITY AS w (line, m) ORDER BY t.n, w.m);
     lines := lines || CASE
-        WHEN status = 'waiting' THEN ARRAY['  It waits there.']
-        WHEN a.ended_at IS NOT NULL THEN ARRAY[format('  Ended at %s: %s.', a.ended_at, a.end_reason)] ELSE '{}' END;
+        WHEN a.ended_at IS NOT NULL THEN format('  Ended at %s: %s.', a.ended_at, coalesce(a.end_reason, 'no reason is recorded'))
+        WHEN a.rep IS NULL AND a.method <> 'manual' THEN '  It waits there.' END;
     RETURN array_to_string(lines, E'\n');
 END
 $$;

@@ -23,7 +23,7 @@ constexpr long double kTimeUnit = 0x1p64L;
 constexpr long double kWeightUnit = 0x1p80L;
 constexpr int kGridShift = 24;   // tags are compared in units of 2^-40
 constexpr int kMarginShift = 20; // a turn that starts so little before a lead has not started
-constexpr double kMaxDeficit = 1e9;
+constexpr double kMaxDeficit = 1e12;
 constexpr double kBalance = 1; // turns that the active may be owed, or owe, before it shifts starts
 constexpr int32_t kFewShare = 16; // fewer than 1 in so many tags are moved one by one
 constexpr uint64_t kMinRecentreInterval = 1024;
@@ -286,6 +286,7 @@ void FairQueue::park(int32_t i) noexcept {
 void FairQueue::pay(double turns) noexcept {
     if (q_.active_sum <= 0)
         return;
+    turns = sane_deficit(turns);
     q_.now -= turns_to_time(turns, q_.lead_step);
     q_.owed_active -= turns;
 }

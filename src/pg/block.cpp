@@ -178,6 +178,8 @@ void block_charge(Block* block, int32 pool, int64 rep, DateADT day, int32 turns,
         m->received += turns;
         m->in_flight += turns;
         days_add(&m->days, day, turns, turns);
+        if (turns < 0 && m->in_flight == 0)
+            block->tag(i)->last_turn = m->settled_turn;
         if (turns == 1 && m->reason == core::State::turn)
             queue.charge(i - p->first_member);
         else
@@ -198,6 +200,8 @@ void block_settle(Block* block, int32 pool, int64 rep, DateADT day, int32 turns)
     int32 i = pool < 0 ? -1 : block_find_member(block, pool, rep);
     if (i >= 0) {
         block->member(i)->in_flight -= turns;
+        if (block->member(i)->in_flight == 0)
+            block->member(i)->settled_turn = block->tag(i)->last_turn;
         days_add(&block->member(i)->days, day, 0, -turns);
     }
 }

@@ -48,8 +48,9 @@ struct MemberState {
     int32 pool; // index of the PoolState
     int32 cap;  // daily cap or kNoCap
     bool paused;
-    core::State reason; // why it is parked; State::turn while active
-    int64 received;     // leads given, in flight included
+    core::State reason;  // why it is parked; State::turn while active
+    uint64 settled_turn; // its tag's last_turn when nothing of it was last in flight
+    int64 received;      // leads given, in flight included
     int64 in_flight;
     DayCounts days;
 };

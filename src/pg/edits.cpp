@@ -74,12 +74,12 @@ static void record_row(const TriggerData* data, HeapTuple tuple) {
     int64 tenant = tenant_column(data, tuple);
     if (is_given(data, tuple))
         return;
-    if (last_top == MyProc->lxid && last_transaction == GetCurrentSubTransactionId() &&
+    if (last_top == local_transaction() && last_transaction == GetCurrentSubTransactionId() &&
         last_tenant == tenant)
         return;
     drop_checkpoint(tenant, false);
     record_edited(RelationGetRelid(data->tg_relation), tenant, true);
-    last_top = MyProc->lxid;
+    last_top = local_transaction();
     last_transaction = GetCurrentSubTransactionId();
     last_tenant = tenant;
 }

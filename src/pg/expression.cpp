@@ -300,12 +300,16 @@ static void parse(void* argument) {
     const char* hint = error->hint == NULL ? kHint : error->hint;
     if (error->hint != NULL && unknown)
         hint = psprintf("%s %s", error->hint, kSchemaHint);
-    ereport(ERROR,
-            (errcode(denied ? ERRCODE_LR_DENIED : ERRCODE_LR_EXPRESSION),
-             errmsg("condition of rule \"%s\" refused: %s", condition->rule, error->message),
-             error->detail != NULL ? errdetail_internal("%s", error->detail) : 0,
-             errhint("%s", hint), internalerrquery(too_long(condition) ? NULL : condition->text),
-             internalerrposition(located ? error->internalpos : 0)));
+    ereport(
+        ERROR,
+        (errcode(denied ? ERRCODE_LR_DENIED : ERRCODE_LR_EXPRESSION),
+         errmsg("condition of rule \"%s\" refused: %s", condition->rule, error->message),
+         error->detail != NULL
+             ? errdetail_internal("%s", error->detail)
+             : errdetail("A condition is an SQL expression over the columns of one lead; it sees "
+                         "nothing else."),
+         errhint("%s", hint), internalerrquery(too_long(condition) ? NULL : condition->text),
+         internalerrposition(located ? error->internalpos : 0)));
 }
 
 void condition_parse(Condition* condition) {

@@ -138,23 +138,23 @@ static void keep_for_finish(Frame* frame) {
     kept = copy;
 }
 
-static void run(QueryDesc* query, ScanDirection direction, uint64 count, bool execute_once) {
+static void run(LR_RUN_PARAMETERS) {
     if (previous_run)
-        previous_run(query, direction, count, execute_once);
+        previous_run(LR_RUN_ARGUMENTS);
     else
-        standard_ExecutorRun(query, direction, count, execute_once);
+        standard_ExecutorRun(LR_RUN_ARGUMENTS);
 }
 
-static void run_hook(QueryDesc* query, ScanDirection direction, uint64 count, bool execute_once) {
+static void run_hook(LR_RUN_PARAMETERS) {
     if (!writes(query)) {
-        run(query, direction, count, execute_once);
+        run(LR_RUN_ARGUMENTS);
         return;
     }
     Frame frame;
     push(&frame, query);
     PG_TRY();
     {
-        run(query, direction, count, execute_once);
+        run(LR_RUN_ARGUMENTS);
         record_finish(frame.buffer);
     }
     PG_CATCH();

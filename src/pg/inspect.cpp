@@ -16,32 +16,27 @@ extern "C" {
 struct Look {
     TenantKey key;
     Block* block;
-    TenantSlot* slot; // charged by this transaction, or NULL
+    TenantSlot* slot; // NULL: a draft, to whom its own turns are not in flight
 };
 
 static Block* copy_shared(const TenantKey* key, TenantSlot** slot) {
-    char* memory = NULL;
-    Size room = 0;
     for (;;) {
+        CHECK_FOR_INTERRUPTS();
         *slot = tenant_ready(key);
         if (*slot == NULL)
             memory_full();
-        Block* copy = NULL;
-        LWLockAcquire(slot_lock(*slot), LW_SHARED);
-        bool usable = tenant_usable(*slot, key);
-        Size size = usable ? slot_block(*slot)->size : 0;
-        if (usable && size <= room) {
-            copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
-            memcpy(static_cast<void*>(copy), slot_block(*slot), size);
-        }
-        LWLockRelease(slot_lock(*slot));
+        Block* copy = tenant_copy(key, *slot);
         if (copy != NULL)
-            return copy;
-        CHECK_FOR_INTERRUPTS();
-        room = size + 65536;
-        memory =
-            static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, room + kBlockAlign));
+            return copy; // otherwise it was evicted in between
     }
+}
+
+// Whoever may read the view may see what it stands on.
+static void require_select(const char* view) {
+    Oid oid = get_relname_relid(view, leadroute_schema());
+    if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+        ereport(ERROR, (errcode(ERRCODE_LR_DENIED), errmsg("access to leadroute.%s denied", view),
+                        errhint("GRANT SELECT ON leadroute.%s TO this role.", view)));
 }
 
 static void look(Look* l, int64 tenant) {
@@ -50,7 +45,6 @@ static void look(Look* l, int64 tenant) {
     l->slot = NULL;
     if (config_is_draft(tenant)) {
         l->block = tenant_draft(&l->key);
-        l->slot = slot_find(&l->key);
     } else {
         l->block = copy_shared(&l->key, &l->slot);
     }
@@ -128,6 +122,7 @@ PG_FUNCTION_INFO_V1(leadroute_library_version);
 // _pool_memory(tenant) -> (pool, rep, weight, received, in_flight, own_in_flight, deficit, active,
 // reason, member_used, member_cap, rep_used, rep_cap)
 Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
+    require_select("pool_state");
     Look l;
     look(&l, PG_GETARG_INT64(0));
     ReturnSetInfo* rows = start_rows(fcinfo);
@@ -185,11 +180,12 @@ Datum leadroute_member_day_memory(PG_FUNCTION_ARGS) {
 
 // _in_flight() -> (pid, since, reservations): of this database; pid null: prepared.
 Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
+    require_select("in_flight");
     shared_require();
     ReturnSetInfo* rows = start_rows(fcinfo);
     for (int b = 0; b < shared->backend_count; b++) {
         const BackendEntry* backend = backend_entry(b);
-        if (backend->pid == 0 || backend->reservations == 0)
+        if (backend->pid == 0 || backend->reservations == 0 || backend->database != MyDatabaseId)
             continue;
         Datum values[] = {Int32GetDatum(backend->pid), TimestampTzGetDatum(backend->since),
                           Int64GetDatum(backend->reservations)};
@@ -221,6 +217,7 @@ Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
 
 // _stat(tenant) -> (name, value)
 Datum leadroute_stat(PG_FUNCTION_ARGS) {
+    require_select("stat");
     shared_require();
     int64 tenant = PG_GETARG_INT64(0);
     TenantKey key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};

@@ -115,8 +115,9 @@ static void describe(LeadTable* table, Relation relation) {
     table->key_column = named_column(relation, text_column(2), "key");
     table->owner_column = named_column(relation, text_column(3), "owner");
     char* tenant = text_column(4);
-    table->tenant_column =
-        tenant == NULL ? InvalidAttrNumber : named_column(relation, tenant, "tenant");
+    table->tenant_column = InvalidAttrNumber;
+    if (tenant != NULL)
+        table->tenant_column = named_column(relation, tenant, "tenant");
     char* fallback = text_column(5);
     table->fallback_pool = fallback == NULL ? NULL : MemoryContextStrdup(table->context, fallback);
     PopActiveSnapshot();

@@ -63,6 +63,39 @@ extern "C" {
 #define LR_PG17_GE (PG_VERSION_NUM >= 170000)
 #define LR_PG18_GE (PG_VERSION_NUM >= 180000)
 
+#if LR_PG18_GE
+#define LR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define LR_RUN_ARGUMENTS query, direction, count
+#else
+#define LR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define LR_RUN_ARGUMENTS query, direction, count, execute_once
+#endif
+
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
+#if LR_PG18_GE
+    return index_beginscan(table, index, snapshot, NULL, keys, 0);
+#else
+    return index_beginscan(table, index, snapshot, keys, 0);
+#endif
+}
+
+inline LocalTransactionId local_transaction(void) {
+#if LR_PG17_GE
+    return MyProc->vxid.lxid;
+#else
+    return MyProc->lxid;
+#endif
+}
+
+// This backend's place among all, from 0.
+inline int backend_index(void) {
+#if LR_PG17_GE
+    return MyProcNumber;
+#else
+    return MyBackendId - 1;
+#endif
+}
+
 // Settings (settings.cpp).
 extern int leadroute_on_rule_error; // RuleErrorPolicy
 extern int leadroute_unavailable;   // UnavailablePolicy

@@ -21,14 +21,14 @@ static bool up_to_date(TenantSlot* slot, const TenantKey* key) {
            !(slot->recount && slot->in_flight == 0);
 }
 
-static Block* copy_block(const TenantKey* key, TenantSlot* slot) {
+Block* tenant_copy(const TenantKey* key, TenantSlot* slot) {
     Block* copy = NULL;
     Size room = 0;
     char* memory = NULL;
     for (;;) {
         LWLockAcquire(slot_lock(slot), LW_SHARED);
         Size size = tenant_usable(slot, key) ? slot_block(slot)->size : 0;
-        if (size > 0 && size <= room) {
+        if (size > 0 && memory != NULL && size <= room) {
             copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
             memcpy(static_cast<void*>(copy), slot_block(slot), size);
         }
@@ -107,7 +107,7 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     load.incarnation = slot->incarnation;
     load.build = slot->build;
     load.wanted = pg_atomic_read_u64(&slot->wanted_generation);
-    Block* old = copy_block(key, slot);
+    Block* old = tenant_copy(key, slot);
     if ((old == NULL) != (load.build == 0))
         return Outcome::again;
 
@@ -116,6 +116,7 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     configuration_read(key->tenant, &configuration);
     load.block = configuration_block(&configuration);
     if (old == NULL) {
+        slots_displace(key);
         checkpoint_read(key->tenant, &checkpoint);
         count_all(&load.recount, key, load.block, &checkpoint, true);
     } else {
@@ -198,10 +199,21 @@ void tenant_drafts_drop(void) {
     drafts = NULL;
 } // memory goes with the transaction
 
+struct OwnTurns {
+    Block* block;
+    Block* base;
+};
+
+// A turn of this transaction that the base counts as in flight. It does not know the draft's own
+// new reps and members: their turns were counted from the record.
 static void settle_own(void* context, const OwnCharge* charge) {
-    Block* block = static_cast<Block*>(context);
-    int32 pool = charge->pool == 0 ? -1 : block_find_pool(block, charge->pool);
-    block_settle(block, pool, charge->rep, charge->day, (int32)charge->turns);
+    OwnTurns* own = static_cast<OwnTurns*>(context);
+    if (block_find_rep(own->base, charge->rep) < 0)
+        return;
+    int32 known = charge->pool == 0 ? -1 : block_find_pool(own->base, charge->pool);
+    bool member = known >= 0 && block_find_member(own->base, known, charge->rep) >= 0;
+    int32 pool = member ? block_find_pool(own->block, charge->pool) : -1;
+    block_settle(own->block, pool, charge->rep, charge->day, (int32)charge->turns);
 }
 
 static void draft_make(Draft* draft) {
@@ -211,7 +223,7 @@ static void draft_make(Draft* draft) {
     // what the others have given out meanwhile, and what this transaction charged them for
     TenantSlot* slot = slot_find(&draft->key);
     Block* base =
-        slot == NULL || record_is_edited(&draft->key) ? NULL : copy_block(&draft->key, slot);
+        slot == NULL || record_is_edited(&draft->key) ? NULL : tenant_copy(&draft->key, slot);
     configuration_read(draft->key.tenant, &configuration);
     Block* block = configuration_block(&configuration);
     if (base == NULL) {
@@ -221,7 +233,8 @@ static void draft_make(Draft* draft) {
         count_new(&recount, &draft->key, block, base, &checkpoint, false);
         CarryScratch scratch = carry_scratch(block);
         carry_over(block, base, &scratch, zone_days(GetCurrentTimestamp(), true));
-        charge_visit(slot, settle_own, block);
+        OwnTurns own = {block, base};
+        charge_visit(slot, settle_own, &own);
     }
     draft->block = block;
     draft->serial = config_serial();

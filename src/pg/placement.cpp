@@ -1,5 +1,6 @@
 // placement(): see placement.h. The answer is cached until a relation or a function changes.
 #include "placement.h"
+#include "shared.h"
 
 extern "C" {
 #include "catalog/pg_proc.h"
@@ -95,7 +96,11 @@ Oid placement(Oid lead, int64 tenant) {
     if (OidIsValid(function)) {
         if (!OidIsValid(last.assignment) || last.lead != lead || last.tenant != tenant)
             ask_function(lead, tenant);
-        if (!last.here || !OidIsValid(last.assignment))
+        bool elsewhere = !last.here || !OidIsValid(last.assignment);
+        TenantKey none = {MyDatabaseId, InvalidOid, tenant};
+        if (elsewhere && shared_ready())
+            slots_displace(&none);
+        if (elsewhere)
             ereport(ERROR, (errcode(ERRCODE_LR_OTHER_NODE),
                             errmsg("tenant %lld is served by another node", (long long)tenant),
                             errdetail("Its record is not on this server."),

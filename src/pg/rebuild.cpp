@@ -74,6 +74,7 @@ static void restore_last_turns(Block* block, const TimestampTz* last_at) {
             continue;
         PoolState* pool = block->pool(block->member(i)->pool);
         block->tag(i)->last_turn = (uint64)last_at[i];
+        block->member(i)->settled_turn = (uint64)last_at[i];
         if (pool->queue.turns < (uint64)last_at[i])
             pool->queue.turns = (uint64)last_at[i];
     }
@@ -189,6 +190,7 @@ static void copy_member(Block* to, int32 i, Block* from, int32 j, double* defici
     PoolState* old_pool = from->pool(source->pool);
     target->received = source->received;
     target->in_flight = source->in_flight;
+    target->settled_turn = source->settled_turn;
     target->days = source->days;
     to->tag(i)->last_turn = from->tag(j)->last_turn;
     to->tag(i)->ideal_left = from->tag(j)->ideal_left;

@@ -38,7 +38,7 @@ static const char* const column_names[kColumns] = {
 
 constexpr int kMaxIndexes = 16;
 constexpr int kBatch = 1000;
-constexpr Size kBatchBytes = 1024 * 1024;
+constexpr Size kBatchBytes = (Size)1024 * 1024;
 
 struct IndexTarget {
     Oid oid;
@@ -49,16 +49,15 @@ struct IndexTarget {
 
 // An assignment relation as this session knows it. Lives in a context of its own.
 struct Target {
-    Oid oid;
-    bool outdated;
     MemoryContext context;
     Relation relation; // open in this transaction, or NULL
-    AttrNumber column[kColumns];
-    int index_count;
-    IndexTarget index[kMaxIndexes];
     EState* executor;
     TupleTableSlot* slot;
-    CommandId command;
+    Oid oid;
+    int index_count;
+    AttrNumber column[kColumns];
+    bool outdated;
+    IndexTarget index[kMaxIndexes];
 };
 
 constexpr int kTargets = 4; // one, but on a distributed engine
@@ -441,7 +440,7 @@ bool record_is_open(Oid assignment, int64 tenant, int32 lead_table, const char* 
                            F_TEXTEQ, CStringGetTextDatum(lead_id));
     PushActiveSnapshot(GetLatestSnapshot());
     IndexScanDesc scan =
-        index_beginscan(target->relation, open_index_relation, GetActiveSnapshot(), 3, 0);
+        begin_index_scan(target->relation, open_index_relation, GetActiveSnapshot(), 3);
     index_rescan(scan, keys, 3, NULL, 0);
     TupleTableSlot* slot = table_slot_create(target->relation, NULL);
     bool found = index_getnext_slot(scan, ForwardScanDirection, slot);

@@ -190,7 +190,7 @@ static void count_rep(Recount* r, Relation record, Relation index, const RecordC
                 TimestampTzGetDatum(since));
     SnapshotData snapshot;
     InitDirtySnapshot(snapshot);
-    IndexScanDesc scan = index_beginscan(record, index, &snapshot, 3, 0);
+    IndexScanDesc scan = begin_index_scan(record, index, &snapshot, 3);
     index_rescan(scan, keys, 3, NULL, 0);
     TupleTableSlot* slot = table_slot_create(record, NULL);
     while (index_getnext_slot(scan, ForwardScanDirection, slot)) {

@@ -183,7 +183,21 @@ static bool needs_check(const RuleWrite* write) {
     return rights_matter(write) || changed(write, "label") || (active && changed(write, "active"));
 }
 
+// The rule follows its lead table, which was given another name: nothing else is new.
+static bool follows_rename(const RuleWrite* write) {
+    if (is_insert(write) || !changed(write, "lead_table") || changed(write, "condition") ||
+        changed(write, "author") || changed(write, "label") || changed(write, "active"))
+        return false;
+    bool isnull;
+    Datum old_name = field_of(write, write->trigger->tg_trigtuple, "lead_table", &isnull);
+    LeadTable old_table;
+    find_lead_table(TextDatumGetCString(old_name), &old_table);
+    return !OidIsValid(old_table.relation);
+}
+
 static void check_against_lead(const RuleWrite* write) {
+    if (follows_rename(write))
+        return;
     LeadTable table;
     find_lead_table(text_of(write, "lead_table"), &table);
     if (!OidIsValid(table.relation))

@@ -49,14 +49,6 @@ ExprState* rule_state_trusted(Expr* expression) {
     return state;
 }
 
-static LocalTransactionId local_transaction(void) {
-#if LR_PG17_GE
-    return MyProc->vxid.lxid;
-#else
-    return MyProc->lxid;
-#endif
-}
-
 static bool evaluate(RuleSet* set, ExprState* state, MemoryContext query_memory, Datum* value) {
     bool isnull;
     set->econtext->ecxt_per_query_memory = query_memory;

@@ -1,5 +1,6 @@
 // Shared memory of all tenants: request, start, slots, eviction; see shared.h for the locking law.
 #include "shared.h"
+#include "transaction.h"
 
 extern "C" {
 #include "common/hashfn.h"
@@ -151,11 +152,7 @@ BackendEntry* backend_entry(int i) {
 }
 
 BackendEntry* my_backend_entry(void) {
-#if LR_PG17_GE
-    return &backends[MyProcNumber];
-#else
-    return &backends[MyBackendId - 1];
-#endif
+    return &backends[backend_index()];
 }
 
 static dsa_area* attached_area(void) {
@@ -225,6 +222,22 @@ static bool evict_one(const TenantSlot* keep) {
     return evicted || oldest != NULL;
 }
 
+// Makes room: evicts somebody, or settles prepared transactions that ended unnoticed, so that
+// somebody is idle. False: nothing can be done.
+static bool make_room(const TenantSlot* keep) {
+    if (evict_one(keep))
+        return true;
+    bool settled = false;
+    for (int i = 0; i < shared->slot_count; i++) {
+        int32 before = slots[i].pending_count;
+        if (!slots[i].used || before == 0)
+            continue;
+        pending_settle(&slots[i]);
+        settled = settled || slots[i].pending_count < before;
+    }
+    return settled;
+}
+
 void memory_full(void) {
     ereport(ERROR, (errcode(ERRCODE_LR_MEMORY_FULL), errmsg("shared memory of leadroute is full"),
                     errdetail("Every tenant in memory has turns in flight or prepared."),
@@ -239,7 +252,7 @@ dsa_pointer chunk_allocate(Size size, TenantSlot* keep) {
         if (DsaPointerIsValid(chunk))
             return chunk;
         CHECK_FOR_INTERRUPTS();
-        if (!evict_one(keep))
+        if (!make_room(keep))
             return InvalidDsaPointer;
     }
 }
@@ -296,8 +309,8 @@ TenantSlot* slot_for(const TenantKey* key) {
         }
         LWLockRelease(fixed_lock(LOCK_REGISTRY));
         if (found >= 0)
-            slot = &slots[found];
-        else if (!evict_one(NULL))
+            return &slots[found];
+        if (!make_room(NULL))
             break;
         CHECK_FOR_INTERRUPTS();
     }
@@ -334,4 +347,18 @@ bool slot_forget(const TenantKey* key) {
     chunk_free(chunk);
     chunk_free(pending);
     return forgotten;
+}
+
+void slots_displace(const TenantKey* key) {
+    for (int i = 0; i < shared->slot_count; i++) {
+        TenantSlot* slot = &slots[i];
+        TenantKey other = slot->key;
+        if (!slot->used || other.database != key->database || other.tenant != key->tenant ||
+            other.assignment == key->assignment || slot_forget(&other))
+            continue;
+        LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+        if (slot->used && same_key(&slot->key, &other))
+            slot->recount = true;
+        LWLockRelease(slot_lock(slot));
+    }
 }

@@ -82,6 +82,7 @@ struct TenantSlot {
 constexpr int kBackendTickets = 16;
 struct BackendEntry {
     int pid;
+    Oid database;
     TimestampTz since;
     int64 reservations;
     bool overflow; // more tenants than there is room for: no checkpoints meanwhile
@@ -120,6 +121,9 @@ TenantSlot* slot_find(const TenantKey* key);
 // Marks the configuration of a tenant (of all in this database with all_tenants) as changed. No
 // error, for callbacks.
 void slots_outdate(Oid database, int64 tenant, bool all_tenants);
+// A tenant's record is in one place at a time: what is known of it under other keys is stale. It is
+// forgotten, or counted anew once nothing of it is in flight.
+void slots_displace(const TenantKey* key);
 // Frees the slot's block and the slot itself if nothing is in flight; returns whether it did.
 bool slot_forget(const TenantKey* key);
 

@@ -13,6 +13,9 @@
 TenantSlot* tenant_ready(const TenantKey* key);
 bool tenant_usable(const TenantSlot* slot, const TenantKey* key);
 
+// A copy of the slot's block in the current memory context; NULL: it has none.
+Block* tenant_copy(const TenantKey* key, TenantSlot* slot);
+
 // This transaction's private block, for one that changed the tenant's configuration itself.
 Block* tenant_draft(const TenantKey* key);
 void tenant_drafts_drop(void);

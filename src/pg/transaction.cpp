@@ -93,6 +93,7 @@ static void entry_add(TenantSlot* slot, int64 ticket, TimestampTz now) {
     BackendEntry* entry = my_backend_entry();
     if (entry->pid != MyProcPid) {
         entry->pid = MyProcPid;
+        entry->database = MyDatabaseId;
         entry->since = now;
         entry->reservations = 0;
         entry->count = 0;

@@ -1,6 +1,6 @@
 -- Lead tables: what can be attached and what cannot, what becomes of leads that are there, detach.
 BEGIN;
-SELECT plan(103);
+SELECT plan(115);
 SET LOCAL client_min_messages = warning;
 
 CREATE FUNCTION pg_temp.refused(statement text, code text, pattern text, description text) RETURNS text
@@ -55,6 +55,20 @@ END
 $$;
 SELECT pg_temp.routes(k, o) FROM unnest(ARRAY['integer', 'bigint', 'uuid', 'text']) k,
     unnest(ARRAY['integer', 'bigint', 'text', 'uuid']) o;
+-- an owner given by hand is found by its ref, whatever the form of a uuid
+UPDATE leadroute.rep SET ref = upper(replace(ref, '-', '')) WHERE id = 2;
+UPDATE public.k_text_o_uuid SET seller = '00000000-0000-0000-0000-00000000000b';
+SELECT results_eq($$ SELECT DISTINCT rep FROM leadroute.open_assignment WHERE lead_table = 'k_text_o_uuid' $$, 'VALUES (2::bigint)', 'owner by hand: uuid');
+UPDATE leadroute.rep SET ref = '00000000-0000-0000-0000-00000000000b' WHERE id = 2;
+UPDATE public.k_text_o_text SET seller = '00000000-0000-0000-0000-00000000000b';
+SELECT results_eq($$ SELECT DISTINCT rep FROM leadroute.open_assignment WHERE lead_table = 'k_text_o_text' $$, 'VALUES (2::bigint)', 'owner by hand: text');
+UPDATE public.k_text_o_text SET seller = 'somebody';
+SELECT results_eq($$ SELECT DISTINCT rep FROM leadroute.open_assignment WHERE lead_table = 'k_text_o_text' $$, 'VALUES (NULL::bigint)', 'owner by hand: no rep');
+SELECT matches(leadroute.why('k_text_o_text', 'lead 1'), 'assigned to somebody who is not a rep at [^\n]*\n  Somebody gave it this owner by hand\.$', 'and why() says so');
+UPDATE public.k_bigint_o_bigint SET seller = 555 WHERE lead = 2;
+SELECT matches(leadroute.why('k_bigint_o_bigint', 2), 'assigned to somebody who is not a rep \(555\) at', 'also of a number');
+UPDATE public.k_bigint_o_bigint SET seller = 2 WHERE lead = 2;
+SELECT matches(leadroute.why('k_bigint_o_bigint', 2), 'Bob \(2\).*by hand: counted as a lead of the rep''s day', 'a rep''s counts');
 SELECT matches(leadroute.why('k_uuid_o_bigint', md5('1')::uuid), 'Ann', 'why() takes a uuid');
 SELECT matches(leadroute.why('k_bigint_o_bigint', ' 01 '), 'Ann', 'why() casts text to the key''s type');
 SELECT matches(leadroute.why('k_text_o_bigint', 'lead 1'), 'Ann', 'why() takes text');
@@ -96,7 +110,8 @@ SELECT is(leadroute.create_lead_table('bare'), to_regclass('"Sales".bare'), 'a b
 RESET search_path;
 SELECT is((SELECT count(*) FROM pg_depend WHERE objid = '"Sales".bare'::regclass AND deptype = 'e'), 0::bigint, 'the extension does not own it');
 SELECT pg_temp.refused('SELECT leadroute.create_lead_table(''a.b.c'')', 'LR005', 'not a table name', 'too many names');
-SELECT throws_ok('SELECT leadroute.create_lead_table(''public.names'')', '42P07', NULL, 'a name that is taken');
+SELECT pg_temp.refused('SELECT leadroute.create_lead_table(''public.third'')', '42P07', 'public.third exists already', 'a name that is taken');
+SELECT pg_temp.refused('SELECT leadroute.create_lead_table(''public.names'')', '42P07', 'exists already', 'by a lead table');
 GRANT USAGE ON SCHEMA leadroute TO leadroute_test_owner;
 GRANT ALL ON ALL TABLES IN SCHEMA leadroute TO leadroute_test_owner;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA leadroute TO leadroute_test_owner;
@@ -157,10 +172,18 @@ SELECT pg_temp.refused('SELECT leadroute.attach(''public.old_leads'', existing =
 
 SELECT leadroute.attach('public.old_leads', name => 'keep', existing => 'keep', fallback_pool => 'fallback');
 SELECT results_eq($$ SELECT lead_id, rep, pool, method, status FROM leadroute.decision WHERE lead_table = 'keep' ORDER BY lead_id $$,
-    $$ VALUES ('1', 1::bigint, NULL, 'manual', 'assigned'), ('2', 2, NULL, 'manual', 'assigned'), ('3', 99, NULL, 'manual', 'assigned'),
+    $$ VALUES ('1' COLLATE "C", 1::bigint, NULL, 'manual', 'assigned'), ('2', 2, NULL, 'manual', 'assigned'), ('3', 99, NULL, 'manual', 'assigned'),
         ('4', NULL, 'fallback', 'push', 'waiting'), ('5', NULL, 'fallback', 'push', 'waiting') $$,
     'keep: owners are recorded, the others wait in the fallback queue');
-SELECT is((SELECT count(*) FROM leadroute.queue WHERE queue = 'fallback'), 2::bigint, 'and are in the queue');
+SELECT is((SELECT count(*) FROM leadroute.queue WHERE queue = 'fallback' AND reason = 'was there when the table was attached'), 2::bigint,
+    'and are in the queue, which says why');
+SELECT is((SELECT reason FROM leadroute.decision WHERE lead_table = 'keep' AND lead_id = '1'), 'had this owner when the table was attached', 'as do the others');
+SELECT matches(leadroute.why('keep', 4), 'put into the queue "fallback" at [^(]*\.\n  It was there, without an owner', 'why() of one that waits');
+SELECT matches(leadroute.why('keep', 3), 'not a rep \(99\).*\n  It had this owner when', 'why() of one with an owner');
+UPDATE public.old_leads SET owner_id = 1 WHERE id = 4;
+UPDATE public.old_leads SET owner_id = NULL WHERE id = 4;
+SELECT is((SELECT reason FROM leadroute.queue WHERE lead_id = '4'), 'released by hand', 'one that was released says that');
+SELECT matches(leadroute.why('keep', 4), 'queue "fallback" at [^(]*\.\n  It was released by hand', 'so does why()');
 SELECT is((SELECT coalesce(sum(m.used), 0) FROM leadroute._day_memory(0) m),
     (SELECT count(*) FROM leadroute.assignment WHERE day IS NOT NULL), 'kept leads count for no day');
 SELECT leadroute.detach('keep');
@@ -168,7 +191,7 @@ SELECT is((SELECT count(*) FROM leadroute.assignment WHERE end_reason = 'detache
 
 SELECT leadroute.attach('public.old_leads', name => 'queue', existing => 'queue');
 SELECT results_eq($$ SELECT lead_id, status, pool FROM leadroute.decision WHERE lead_table = 'queue' ORDER BY lead_id $$,
-    $$ VALUES ('4', 'waiting', NULL::text), ('5', 'waiting', NULL) $$, 'queue: leads without an owner wait');
+    $$ VALUES ('4' COLLATE "C", 'waiting', NULL::text), ('5', 'waiting', NULL) $$, 'queue: leads without an owner wait');
 SELECT ok(pg_temp.kept(), 'and the others are not missed');
 SELECT leadroute.detach('queue');
 

@@ -1,7 +1,8 @@
 -- What configuration is refused when it is written: each with its SQLSTATE, a detail and a hint, and
 -- nothing of it is stored.
 BEGIN;
-SELECT plan(132);
+SELECT plan(142);
+SET LOCAL client_min_messages = warning;
 
 -- Passes when the statement is refused with the SQLSTATE, a message like the pattern, a detail and a
 -- hint; and so again, since damage done by an error shows on the next statement.
@@ -127,6 +128,9 @@ SELECT pg_temp.refused('UPDATE leadroute.pool SET name = ''b'' WHERE name = ''a'
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool_member (pool, rep, weight) VALUES (''a'', 2, %s)', v), 'LR005',
     'weight .* is out of range', format('member: weight %s', v))
 FROM unnest(ARRAY['NULL', '0', '-1', '0.0000009', '1000001', '''NaN''', '''Infinity''', '''-Infinity''', '1e300']) v;
+SELECT pg_temp.refused(format('INSERT INTO leadroute.pool_member (pool, rep, paused) VALUES (%s)', v), 'LR005', 'a pool member needs ',
+    format('member: %s', v))
+FROM unnest(ARRAY['NULL, 2, false', '''a'', NULL, false', '''a'', 2, NULL']) v;
 SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep, daily_cap) VALUES (''a'', 2, -1)', 'LR005',
     'daily cap -1 is negative', 'member: daily cap -1');
 SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep, tier) VALUES (''a'', 2, 2)', 'LR005', 'tier is not available',
@@ -168,10 +172,33 @@ SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, 
     'has no position', 'rule: no position');
 SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, pool) VALUES (''leads'', 2, '''', ''a'')', 'LR005',
     'name of the rule', 'rule: empty name');
+SELECT pg_temp.refused(format('UPDATE leadroute.rule SET %s = NULL', v), 'LR005', 'rule "all" has no ', format('rule: no %s', v))
+FROM unnest(ARRAY['lead_table', 'condition', 'active', 'position']) v;
 SELECT pg_temp.refused('UPDATE leadroute.rule SET id = 5', 'LR005', 'cannot change its id', 'rule: other id');
 SELECT pg_temp.refused(format('INSERT INTO leadroute.rule (lead_table, position, name, pool, condition) VALUES (''leads'', 2, ''x'', ''a'', %L)', v),
     'LR004', '.', format('rule: condition %s', v))
 FROM unnest(ARRAY['colour = ''red''', 'score', 'random() < 0.5', 'score >', '(SELECT true)']) v;
+
+-- What the messages say: nothing empty, and of tenants only where there are some.
+CREATE FUNCTION pg_temp.said(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    message text;
+    detail text;
+    context text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'nothing';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, context = PG_EXCEPTION_CONTEXT;
+    RETURN concat_ws(' | ', message, detail, split_part(context, E'\n', 2));
+END
+$$;
+SELECT is(pg_temp.said('INSERT INTO leadroute.pool_member (pool, rep) VALUES (''north'', 1)'),
+    'no pool "north" | Rep 1''s membership names it. | SQL statement "INSERT INTO leadroute.pool_member (pool, rep) VALUES (''north'', 1)"',
+    'who names what is missing, in one line of context');
+SELECT is(split_part(pg_temp.said('INSERT INTO leadroute.pool (tenant, name, manager) VALUES (7, ''x'', 5)'), ' | ', 2),
+    'Pool "x" names it, in tenant 7.', 'and in which tenant');
+SELECT is(split_part(pg_temp.said('UPDATE leadroute.pool SET method = NULL'), ' | ', 1), 'unknown method NULL', 'NULL is called NULL');
 
 -- Nothing was stored -----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 -- The record follows what is done to the leads: owners changed by hand, keys, deletes, partitions,
 -- tenants, DDL.
 BEGIN;
-SELECT plan(48);
+SELECT plan(82);
 SET LOCAL client_min_messages = warning;
 
 CREATE FUNCTION pg_temp.kept(tenant bigint DEFAULT 0) RETURNS boolean LANGUAGE sql AS $$
@@ -56,6 +56,8 @@ SELECT is(pg_temp.episodes('leads', '4'), '1:1:push:deleted', 'a deleted lead''s
 SELECT is((SELECT received FROM leadroute._pool_memory(0) WHERE rep = 1), 6::bigint, 'it has used its turn');
 UPDATE public.leads SET id = 4 WHERE id = 5;
 SELECT is(pg_temp.episodes('leads', '4'), '1:1:push:deleted 2:1:push:open', 'a key that a deleted lead had counts on');
+SELECT throws_like('UPDATE public.leads SET id = 4 WHERE id = 6', '%"leads_pkey"%', 'a key that another lead has: its own index refuses it');
+SELECT is(pg_temp.episodes('leads', '6'), '1:1:push:open', 'and the record stays');
 INSERT INTO public.leads (id) VALUES (5);
 SELECT is(pg_temp.episodes('leads', '5'), '1:1:push:open', 'a key that was given up starts anew');
 SAVEPOINT before_truncate;
@@ -65,6 +67,46 @@ SELECT ok(pg_temp.kept(), 'verify() is all 0');
 ROLLBACK TO before_truncate;
 SELECT is((SELECT count(*) FROM leadroute.open_assignment), 6::bigint, 'and ROLLBACK brings them back');
 SELECT ok(pg_temp.kept(), 'verify() is all 0');
+
+-- Keys that are used again -----------------------------------------------------------------------
+
+-- twice: the first life of a key leaves an ended episode 1 behind, and an insert does not look
+CREATE FUNCTION pg_temp.again(statement text, reason text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    CREATE TABLE public.again (id text PRIMARY KEY, owner_id bigint) PARTITION BY LIST (id);
+    CREATE TABLE public.again_x PARTITION OF public.again FOR VALUES IN ('x');
+    PERFORM leadroute.attach('public.again');
+    FOR life IN 1 .. 2 LOOP
+        INSERT INTO public.again VALUES ('x', 1);
+        DELETE FROM public.again;
+    END LOOP;
+    INSERT INTO public.again VALUES ('x', 2);
+    RETURN NEXT is((SELECT max(d.episode) FROM leadroute.decision d WHERE d.lead_table = 'again'), 3, 'the third life of a key');
+    RETURN NEXT is((SELECT o.episode FROM leadroute.open_assignment o WHERE o.lead_table = 'again'), 3, 'in both views');
+    RETURN NEXT matches(leadroute.why('again', 'x') || leadroute.why('again', 'x', 3) || leadroute.why('again', 'x', 2),
+        'episode 3.*Bob.*episode 3.*Bob.*episode 2.*Ann.*deleted', 'and for why()');
+    EXECUTE statement;
+    RETURN NEXT results_eq('SELECT a.episode, a.end_reason FROM leadroute.assignment a WHERE a.lead_id = ''x'' AND a.ended_at IS NOT NULL ORDER BY 1',
+        format('VALUES (1, ''deleted''), (2, ''deleted''), (3, %L)', reason), statement);
+    DROP TABLE IF EXISTS public.again;
+    DROP TABLE IF EXISTS public.again_x;
+    DELETE FROM leadroute.assignment a WHERE a.lead_id = 'x';
+END
+$$;
+SELECT pg_temp.again('DELETE FROM public.again', 'deleted');
+SELECT pg_temp.again('UPDATE public.again SET owner_id = 1', 'manual');
+SELECT pg_temp.again('UPDATE public.again SET owner_id = NULL', 'released');
+SELECT pg_temp.again('TRUNCATE public.again', 'truncated');
+SELECT pg_temp.again('DROP TABLE public.again', 'dropped');
+SELECT pg_temp.again('ALTER TABLE public.again DETACH PARTITION public.again_x', 'detached');
+SELECT pg_temp.again('SELECT leadroute.detach(''again'')', 'detached');
+SELECT ok(pg_temp.kept(), 'verify() is all 0');
+INSERT INTO public.leads (id) VALUES (90);
+DELETE FROM public.leads WHERE id = 90;
+INSERT INTO public.leads (id) VALUES (90);
+UPDATE public.leads SET id = 91 WHERE id = 90;
+UPDATE public.leads SET owner_id = 2 WHERE id = 91;
+SELECT is(pg_temp.episodes('leads', '91'), '1:1:push:deleted 2:1:push:manual 3:2:manual:open', 'a reused key that changes, then its owner');
 
 -- The app needs no right on leadroute's tables ----------------------------------------------------
 
@@ -107,6 +149,11 @@ SELECT is(pg_temp.episodes('parts', '3'), '1:1:push:truncated', 'TRUNCATE of a l
 TRUNCATE public.parts_3;
 SELECT is(pg_temp.episodes('parts', '201'), '1:1:push:truncated', 'also of one that was attached later');
 SELECT ok(pg_temp.kept(), 'verify() is all 0');
+SAVEPOINT trigger_dropped;
+DROP TRIGGER zz_leadroute ON public.parts;
+SELECT is((SELECT count(*) FROM leadroute.rule WHERE lead_table = 'parts'), 1::bigint, 'a trigger that is dropped by hand takes no rules along');
+SELECT is((SELECT count(*) FROM leadroute.open_assignment WHERE lead_table = 'parts'), 4::bigint, 'and ends no leads');
+ROLLBACK TO trigger_dropped;
 ALTER TABLE public.parts DETACH PARTITION public.parts_2;
 SELECT is(pg_temp.episodes('parts', '150'), '1:1:push:detached', 'DETACH PARTITION ends its leads');
 INSERT INTO public.parts (id) VALUES (4), (203);

@@ -1,6 +1,6 @@
 -- The schema keeps the rules that let tenants spread over machines, and that let nobody in.
 BEGIN;
-SELECT plan(22);
+SELECT plan(32);
 
 CREATE TEMP VIEW own_table AS
     SELECT c.oid, c.relname FROM pg_class c
@@ -134,7 +134,18 @@ $$, 'a dump contains the rows of every table and the position of every sequence'
 
 SELECT set_eq($$
     SELECT p.proname::text FROM own_function p WHERE has_function_privilege('public', p.oid, 'EXECUTE')
-$$, ARRAY['_after_pending'], 'PUBLIC may execute nothing but the WHEN of the triggers');
+$$, ARRAY['_after_pending',
+        -- by views
+        '_explanation', '_status', '_reason', '_tried_pools', '_tried_words', '_state_counts', '_state_words', '_count_words',
+        '_pool_memory', '_in_flight', '_stat',
+        -- by configuration triggers
+        '_name_problem', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of'],
+    'PUBLIC may execute the WHEN of the triggers, and what views and configuration triggers call');
+
+SELECT is_empty($$
+    SELECT p.oid::regprocedure FROM own_function p
+    WHERE has_function_privilege('public', p.oid, 'EXECUTE') AND p.prosecdef
+$$, 'none of it with other rights than the caller''s');
 
 SELECT is_empty($$
     SELECT c.relname FROM pg_class c
@@ -146,6 +157,60 @@ $$, 'PUBLIC has no right on a table, view or sequence');
 
 SELECT ok(NOT has_schema_privilege('public', 'leadroute', 'USAGE')
     AND NOT has_schema_privilege('public', 'leadroute', 'CREATE'), 'PUBLIC has no right on the schema');
+
+DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
+INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann');
+INSERT INTO leadroute.pool (name) VALUES ('team');
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('team', 1);
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', 1, 'web', $$source = 'web'$$, 'team');
+INSERT INTO public.leads (source) VALUES ('web'), ('mail');
+
+CREATE ROLE leadroute_test_reader;
+GRANT USAGE ON SCHEMA leadroute TO leadroute_test_reader;
+DO $$
+DECLARE
+    view_name text;
+BEGIN
+    FOR view_name IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind = 'v' LOOP
+        EXECUTE format('GRANT SELECT ON leadroute.%I TO leadroute_test_reader', view_name);
+    END LOOP;
+END $$;
+SET LOCAL ROLE leadroute_test_reader;
+SELECT results_eq('SELECT pool, status, reason FROM leadroute.decision ORDER BY lead_id',
+    $$ VALUES ('team', 'assigned', 'first in turn of 1 in pool "team"'), (NULL, 'waiting', 'no rule matched') $$,
+    'SELECT on the view decision is enough to read it');
+SELECT is((SELECT count(*) FROM leadroute.open_assignment), 2::bigint, 'on open_assignment');
+SELECT is((SELECT reason FROM leadroute.queue), 'no rule matched', 'on queue');
+SELECT is((SELECT received FROM leadroute.pool_state), 1::bigint, 'on pool_state');
+SELECT ok((SELECT count(*) > 0 FROM leadroute.stat), 'on stat');
+SELECT ok((SELECT count(*) >= 0 FROM leadroute.in_flight), 'on in_flight');
+SELECT throws_ok('SELECT FROM leadroute.rep', '42501', NULL, 'which opens no table');
+RESET ROLE;
+
+CREATE ROLE leadroute_test_writer;
+GRANT USAGE ON SCHEMA leadroute TO leadroute_test_writer;
+GRANT SELECT ON ALL TABLES IN SCHEMA leadroute TO leadroute_test_writer;
+GRANT INSERT, UPDATE, DELETE ON leadroute.rep, leadroute.pool, leadroute.pool_member, leadroute.rule TO leadroute_test_writer;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA leadroute TO leadroute_test_writer;
+GRANT SELECT ON public.leads TO leadroute_test_writer;
+SET LOCAL ROLE leadroute_test_writer;
+SELECT lives_ok($$
+    INSERT INTO leadroute.rep (id, name, timezone) VALUES (2, 'Bob', 'Europe/London');
+    INSERT INTO leadroute.pool (name, manager) VALUES ('other', 1);
+    INSERT INTO leadroute.pool_member (pool, rep) VALUES ('other', 2);
+    INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', 2, 'mail', $c$source = 'mail'$c$, 'other');
+    UPDATE leadroute.pool SET name = 'another' WHERE name = 'other';
+    DELETE FROM leadroute.rule WHERE name = 'mail';
+    DELETE FROM leadroute.pool_member WHERE rep = 2;
+    DELETE FROM leadroute.pool WHERE name = 'another';
+    DELETE FROM leadroute.rep WHERE id = 2;
+$$, 'rights on the tables are enough to write configuration');
+RESET ROLE;
+UPDATE leadroute.lead_table SET fallback_pool = 'team';
+SET LOCAL ROLE leadroute_test_writer;
+SELECT throws_ok('UPDATE leadroute.pool SET name = ''x'' WHERE name = ''team''', '42501', NULL,
+    'but for a pool that a lead table names');
+RESET ROLE;
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -12,7 +12,6 @@ my %law = (
 		[ qr/\bnew\b/, 'new' ],
 		[ qr/(?<!=)\s\bdelete\b/, 'delete' ],
 		[ qr/\b(?:throw|try|catch)\b/, 'a C++ exception' ],
-		[ qr/\b(?:PG_TRY|PG_CATCH|PG_FINALLY)\b/, 'PG_TRY (resource owners and memory contexts clean up)' ],
 		[ qr/\bthread_local\b/, 'thread_local' ],
 		[ qr/^\s*#\s*include\s*<(?!\w+(?:\/\w+)*\.h>)/, 'a header of the C++ library' ],
 	],

@@ -276,6 +276,28 @@ TEST(Explanation, UnknownVersionsNotesAndStatesAreInvalid) {
     EXPECT_EQ(json_of(encoded(e)), "invalid");
 }
 
+TEST(Explanation, AStateThatComesTwiceIsInvalid) {
+    Explanation e{};
+    e.tried_count = 1;
+    e.tried[0].others[1] = e.tried[0].others[2] = 1;
+    Bytes bytes = encoded(e);
+    ASSERT_EQ(bytes, (Bytes{1, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 2, 2}));
+    bytes[11] = 1; // or a key of the JSON object would
+    EXPECT_EQ(json_of(bytes), "invalid");
+}
+
+TEST(Explanation, NumbersOfMoreThan64BitsAreInvalid) {
+    Bytes bytes = {1,   0,   1,   0, 255, 255, 255, 255, 255, 255,
+                   255, 255, 255, 1, '2', '2', '0', '1', '2', 0};
+    EXPECT_EQ(json_of(bytes),
+              R"({"rule_errors":[{"rule":-9223372036854775808,"sqlstate":"22012"}],"tried":[]})");
+    bytes[13] = 2;
+    EXPECT_EQ(json_of(bytes), "invalid");
+    bytes[13] = 129;
+    bytes.insert(bytes.begin() + 14, 0);
+    EXPECT_EQ(json_of(bytes), "invalid");
+}
+
 Explanation random_explanation(std::mt19937_64& random) {
     auto below = [&](int n) { return static_cast<int32_t>(random() % static_cast<uint64_t>(n)); };
     Explanation e{};

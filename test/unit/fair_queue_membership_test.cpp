@@ -377,6 +377,29 @@ TEST(Membership, ARebuiltQueueContinuesTheRotation) {
     }
 }
 
+// The smallest weights lose most when deficits pass through doubles. Each lead makes a queue again;
+// turns that start exactly with the coming lead must stay out.
+TEST(Membership, RebuildingAllTheTimeStaysWithinOneTurnExactly) {
+    const std::vector<int> weights = {3, 1, 1, 1};
+    std::vector<double> tiny;
+    for (int weight : weights)
+        tiny.push_back(weight * 1e-6);
+    std::vector<double> deficits(weights.size());
+    std::vector<int> received(weights.size());
+    for (int lead = 1; lead <= 5000; lead++) {
+        Pool pool(tiny, false);
+        for (int i = 0; i < pool.size(); i++)
+            pool.fair.restore(i, deficits[size_t(i)]);
+        pool.fair.recentre();
+        received[size_t(pool.give())]++;
+        for (int i = 0; i < pool.size(); i++) {
+            deficits[size_t(i)] = pool.fair.deficit(i);
+            ASSERT_LT(std::abs(received[size_t(i)] * 6 - lead * weights[size_t(i)]), 6)
+                << "lead " << lead << ", member " << i;
+        }
+    }
+}
+
 // From received counts alone: what each was due follows from the weights.
 TEST(Membership, RecentringTurnsReceivedIntoDeficits) {
     Pool pool({2, 1, 1}, false);
@@ -405,6 +428,12 @@ TEST(Membership, AbsurdDeficitsDoNoHarm) {
     for (double deficit : {1e300, -1e300, std::nan(""), HUGE_VAL, -HUGE_VAL}) {
         pool.fair.park(0);
         pool.fair.join(0, deficit);
+        for (int lead = 0; lead < 100; lead++)
+            ASSERT_GE(pool.give(), 0);
+        pool.fair.park(1);
+        pool.members[1].parked_deficit = deficit;
+        pool.fair.recentre();
+        pool.fair.join(1, pool.fair.owed(1, CatchUp::bounded, deficit));
         for (int lead = 0; lead < 100; lead++)
             ASSERT_GE(pool.give(), 0);
         ASSERT_TRUE(std::isfinite(pool.fair.deficit(0)));

@@ -105,6 +105,20 @@ TEST(StaticSet, HugeSumsOfWeightsStayWithinOneTurnAndAMargin) {
     }
 }
 
+// Each lead is rounded by up to a unit, the same way each time; what that adds up to is put right
+// now and then.
+TEST(StaticSet, RoundingOfLeadsDoesNotAddUp) {
+    Random random(7);
+    Pool pool(random_weights(random, 2000, 9e5, 1e6));
+    double largest = 0;
+    for (int lead = 0; lead < 300000; lead++) {
+        pool.give();
+        if (lead % 1000 == 0)
+            largest = std::max(largest, std::fabs(pool.sum_of_deficits()));
+    }
+    EXPECT_LT(largest, 1e-7);
+}
+
 TEST(StaticSet, DeficitIsDueMinusReceived) {
     Random random(4);
     auto weights = random_weights(random, 20, 0.1, 50);

@@ -89,6 +89,23 @@ TEST(Ledger, EveryPartOfTheKeyCounts) {
     EXPECT_EQ(book.ledger.total(), 8);
 }
 
+// Also among keys that share a hash chain.
+TEST(Ledger, KeysThatDifferInOnePartAreKeptApart) {
+    for (int part = 0; part < 4; part++) {
+        Book book;
+        for (int round = 0; round < 2; round++)
+            for (int32_t k = 0; k < 500; k++)
+                book.charge(1, part == 0   ? key_of(k)
+                               : part == 1 ? key_of(1, k)
+                               : part == 2 ? key_of(1, 1, static_cast<uint32_t>(k))
+                                           : key_of(1, 1, 0, k));
+        Turns all = book.all();
+        EXPECT_EQ(all.size(), 500u);
+        for (const auto& entry : all)
+            ASSERT_EQ(entry.second, 2);
+    }
+}
+
 TEST(Ledger, ARollbackGivesBackItsOwnAndWhatWasReleasedIntoIt) {
     Book book;
     book.charge(1, key_of(1));
