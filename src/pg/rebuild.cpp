@@ -58,6 +58,7 @@ static void recount_init(Recount* r, Block* block, const Checkpoint* checkpoint)
     r->checkpoint = checkpoint;
     r->rep_wanted = static_cast<bool*>(zeroed(block->rep_count, sizeof(bool)));
     r->member_wanted = static_cast<bool*>(zeroed(block->member_count, sizeof(bool)));
+    r->last_ticket = static_cast<int64*>(zeroed(block->member_count, sizeof(int64)));
     r->last_at = static_cast<TimestampTz*>(zeroed(block->member_count, sizeof(TimestampTz)));
     r->last_deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     r->last_tag = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
@@ -94,16 +95,21 @@ struct Standing {
     bool capped;    // has been since
 };
 
+static bool full_since(const DayCounts* days, int32 cap, DateADT since) {
+    for (int32 i = 0; cap != kNoCap && i < days->count; i++)
+        if (days->slot[i].day >= since && days->slot[i].used >= cap)
+            return true;
+    return false;
+}
+
+// Was a cap reached on the day of the member's latest row, or later?
 static bool was_capped(Block* block, int32 member) {
     const MemberState* m = block->member(member);
     const RepState* rep = block->rep(m->rep);
+    DateADT latest = PG_INT32_MIN;
     for (int32 i = 0; i < m->days.count; i++)
-        if (m->cap != kNoCap && m->days.slot[i].used >= m->cap)
-            return true;
-    for (int32 i = 0; i < rep->days.count; i++)
-        if (rep->cap != kNoCap && rep->days.slot[i].used >= rep->cap)
-            return true;
-    return false;
+        latest = Max(latest, m->days.slot[i].day);
+    return full_since(&m->days, m->cap, latest) || full_since(&rep->days, rep->cap, latest);
 }
 
 static void stand(Recount* r, int32 member, Standing* standing) {

@@ -118,7 +118,10 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
             m->received++;
             m->in_flight += flying;
         }
-        if (row->decided_at >= r->last_at[member]) {
+        // by ticket first: the clock may have been set back
+        if (row->ticket > r->last_ticket[member] ||
+            (row->ticket == r->last_ticket[member] && row->decided_at >= r->last_at[member])) {
+            r->last_ticket[member] = row->ticket;
             r->last_at[member] = row->decided_at;
             if (newer) {
                 r->last_deficit[member] = row->deficit;
@@ -203,6 +206,31 @@ static void count_rep(Recount* r, Relation record, Relation index, const RecordC
     index_endscan(scan);
 }
 
+// While rows are counted any day may come, so that the latest days with rows are kept.
+static void start_days(Recount* r) {
+    for (int32 i = 0; i < r->block->rep_count; i++)
+        if (r->rep_wanted[i])
+            r->block->rep(i)->days.known_from = PG_INT32_MIN / 2;
+    for (int32 i = 0; i < r->block->member_count; i++)
+        if (r->member_wanted[i])
+            r->block->member(i)->days.known_from = PG_INT32_MIN / 2;
+}
+
+// Afterwards the days before the rows read are unknown.
+static void finish_days(Recount* r, const ZoneDays* zones) {
+    for (int32 i = 0; i < r->block->rep_count; i++) {
+        DayCounts* days = &r->block->rep(i)->days;
+        if (r->rep_wanted[i])
+            days->known_from = Max(days->known_from, zones->day[r->block->rep(i)->zone] - kCapDays);
+    }
+    for (int32 i = 0; i < r->block->member_count; i++) {
+        DayCounts* days = &r->block->member(i)->days;
+        int32 zone = r->block->rep(r->block->member(i)->rep)->zone;
+        if (r->member_wanted[i])
+            days->known_from = Max(days->known_from, zones->day[zone] - kCapDays);
+    }
+}
+
 void recount_rows(Recount* r, const TenantKey* key) {
     TimestampTz now = GetCurrentTimestamp();
     const ZoneDays* zones = zone_days(now, true);
@@ -217,20 +245,16 @@ void recount_rows(Recount* r, const TenantKey* key) {
     Relation record = table_open(key->assignment, AccessShareLock);
     RecordColumns columns = record_columns(record);
     Relation index = index_open(rep_index(record, &columns), AccessShareLock);
+    start_days(r);
     for (int32 i = 0; i < r->block->rep_count; i++) {
         RepState* rep = r->block->rep(i);
         bool wanted = r->rep_wanted[i];
-        for (int32 k = 0; k < rep->member_count; k++) {
-            int32 member = *r->block->member_of_rep(rep->first_member + k);
-            if (r->member_wanted[member])
-                r->block->member(member)->days.known_from = zones->day[rep->zone] - kCapDays;
-            wanted = wanted || r->member_wanted[member];
-        }
-        if (r->rep_wanted[i])
-            rep->days.known_from = zones->day[rep->zone] - kCapDays;
+        for (int32 k = 0; k < rep->member_count; k++)
+            wanted = wanted || r->member_wanted[*r->block->member_of_rep(rep->first_member + k)];
         if (wanted)
             count_rep(r, record, index, &columns, key->tenant, i, since);
     }
+    finish_days(r, zones);
     index_close(index, AccessShareLock);
     table_close(record, AccessShareLock);
 }

@@ -90,7 +90,8 @@ struct Recount {
     bool full;           // all of history, not only what is newer than the checkpoint
     bool keep_pending;   // note rows in progress (a private block has no use for that)
     int64 max_ticket;
-    TimestampTz* last_at; // by member: its latest row
+    int64* last_ticket; // by member: of its latest row
+    TimestampTz* last_at;
     double* last_deficit;
     double* last_tag; // NaN: no row newer than the checkpoint has one
     PendingCharge* pending;

@@ -85,13 +85,14 @@ sub finish
 	return;
 }
 
-# An acknowledgement is a line "ack <error> <transaction>".
+# An acknowledgement is a line "ack <error before COMMIT> <error of COMMIT> <transaction>": the COMMIT of
+# a failed transaction raises none.
 sub _read
 {
 	my ($self, $script) = @_;
 	my $out = PostgreSQL::Test::Utils::slurp_file("$script->{file}.out");
 	my $err = PostgreSQL::Test::Utils::slurp_file("$script->{file}.err");
-	push @{ $self->{acknowledged} }, map { @{ $script->{kept}[$_] } } $out =~ /^ack false (\d+)$/mg;
+	push @{ $self->{acknowledged} }, map { @{ $script->{kept}[$_] } } $out =~ /^ack false false (\d+)$/mg;
 	push @{ $self->{refused} }, @{ $script->{refused} };
 	$self->{errors}{$_}++ for $err =~ /(?:ERROR|FATAL|PANIC):\s+(\w{5}):/g;
 	$self->{count}{$_}++ for $out =~ /^(\w+)/mg;
@@ -140,7 +141,8 @@ sub _kept
 {
 	my ($s, $sql, @keys) = @_;
 	$s->{kept}[ $s->{transaction} ] = \@keys;
-	$s->{sql} .= "$sql;\n\\echo ack :ERROR $s->{transaction}\n";
+	my $commit = $sql =~ /^BEGIN/ ? "SELECT;\n\\set failed :ERROR\nCOMMIT;" : '\\set failed :ERROR';
+	$s->{sql} .= "$sql;\n$commit\n\\echo ack :failed :ERROR $s->{transaction}\n";
 	return;
 }
 
@@ -161,7 +163,7 @@ sub _subtransaction
 	my ($s) = @_;
 	my ($first, $lost, $last) = _keys($s, 3);
 	push @{ $s->{refused} }, $lost;
-	return _kept($s, join(";\n", 'BEGIN', _insert($s, $first), 'SAVEPOINT a', _insert($s, $lost), 'ROLLBACK TO a', _insert($s, $last), 'COMMIT'), $first, $last);
+	return _kept($s, join(";\n", 'BEGIN', _insert($s, $first), 'SAVEPOINT a', _insert($s, $lost), 'ROLLBACK TO a', _insert($s, $last)), $first, $last);
 }
 
 sub _rollback
@@ -196,7 +198,7 @@ sub _shared
 	my $key = int rand $s->{shared};
 	my $end = rand() < 0.5 ? 'COMMIT' : 'ROLLBACK';
 	$s->{sql} .= "BEGIN;\nWITH i AS (" . _insert($s, $key, _keys($s, 1)) . " ON CONFLICT DO NOTHING RETURNING 1)"
-	  . " SELECT CASE count(*) WHEN 2 THEN 'free' ELSE 'conflict' END FROM i;\nSELECT pg_sleep(0.002);\n$end;\n";
+	  . " SELECT CASE count(*) WHEN 2 THEN 'free' ELSE 'conflict' END FROM i;\nSELECT pg_sleep(0.01);\n$end;\n";
 	return;
 }
 
