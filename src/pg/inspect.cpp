@@ -12,11 +12,13 @@ extern "C" {
 #define LEADROUTE_VERSION "1.0"
 #endif
 
-// A private copy of the tenant's block: the draft's own one in a transaction that has one.
+// What is looked at. In a transaction with a draft that is the draft's own block; but what members
+// have received is counted in the shared one, which the others charge meanwhile.
 struct Look {
     TenantKey key;
     Block* block;
-    TenantSlot* slot; // NULL: a draft, to whom its own turns are not in flight
+    Block* counts;    // where received and used leads are counted
+    TenantSlot* slot; // of counts; NULL: not loaded
 };
 
 static Block* copy_shared(const TenantKey* key, TenantSlot** slot) {
@@ -43,11 +45,31 @@ static void look(Look* l, int64 tenant) {
     shared_require();
     l->key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
     l->slot = NULL;
-    if (config_is_draft(tenant)) {
-        l->block = tenant_draft(&l->key);
-    } else {
-        l->block = copy_shared(&l->key, &l->slot);
+    if (!config_is_draft(tenant)) {
+        l->block = l->counts = copy_shared(&l->key, &l->slot);
+        return;
     }
+    l->block = tenant_draft(&l->key);
+    l->slot = slot_find(&l->key);
+    l->counts = l->slot == NULL || l->slot->recount ? NULL : tenant_copy(&l->key, l->slot);
+}
+
+// Of a rep or member that the shared block does not know only the draft's block can tell.
+static Block* rep_counts(const Look* l, int64 rep, int32* index) {
+    Block* block = l->counts != NULL && block_find_rep(l->counts, rep) >= 0 ? l->counts : l->block;
+    *index = block_find_rep(block, rep);
+    return block;
+}
+
+static Block* member_counts(const Look* l, int32 pool, int64 rep, int32* index) {
+    Block* both[] = {l->counts, l->block};
+    for (Block* block : both) {
+        int32 p = block == NULL ? -1 : block_find_pool(block, pool);
+        *index = p < 0 ? -1 : block_find_member(block, p, rep);
+        if (*index >= 0)
+            return block;
+    }
+    return l->block;
 }
 
 struct OwnTotal {
@@ -64,9 +86,9 @@ static void add_own(void* context, const OwnCharge* charge) {
         total->turns += charge->turns;
 }
 
-// This transaction's own turns. A draft's block has them as given, none of them in flight.
-static int64 own_turns(const Look* l, int32 pool, int64 rep, DateADT day) {
-    if (l->slot == NULL)
+// This transaction's own turns in `block`. A draft's block has them as given, none in flight.
+static int64 own_turns(const Look* l, const Block* block, int32 pool, int64 rep, DateADT day) {
+    if (block != l->counts)
         return 0;
     OwnTotal total = {pool, rep, day, 0};
     charge_visit(l->slot, add_own, &total);
@@ -92,8 +114,8 @@ static int32 used_today(const DayCounts* days, DateADT today) {
     return used == PG_INT32_MAX ? 0 : used;
 }
 
-static void put_days(const Look* l, ReturnSetInfo* rows, const DayCounts* days, int32 pool,
-                     int64 rep) {
+static void put_days(const Look* l, ReturnSetInfo* rows, const Block* block, const DayCounts* days,
+                     int32 pool, int64 rep) {
     for (int32 i = 0; i < days->count; i++) {
         Datum values[6];
         bool nulls[6] = {};
@@ -104,7 +126,7 @@ static void put_days(const Look* l, ReturnSetInfo* rows, const DayCounts* days, 
         values[n++] = DateADTGetDatum(days->slot[i].day);
         values[n++] = Int32GetDatum(days->slot[i].used);
         values[n++] = Int32GetDatum(days->slot[i].in_flight);
-        values[n++] = Int32GetDatum((int32)own_turns(l, pool, rep, days->slot[i].day));
+        values[n++] = Int32GetDatum((int32)own_turns(l, block, pool, rep, days->slot[i].day));
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
 }
@@ -134,23 +156,27 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         // as of now, though no lead has come since midnight
         core::State state = member_state(l.block, i, zones);
         DateADT today = zones->day[rep->zone];
-        int64 own = own_turns(&l, pool->id, rep->id, DATEVAL_NOBEGIN);
+        int32 at, rep_at;
+        Block* counts = member_counts(&l, pool->id, rep->id, &at);
+        const MemberState* counted = counts->member(at);
+        Block* rep_block = rep_counts(&l, rep->id, &rep_at);
+        int64 own = own_turns(&l, counts, pool->id, rep->id, DATEVAL_NOBEGIN);
         Datum values[13];
         bool nulls[13] = {};
         values[0] = Int32GetDatum(pool->id);
         values[1] = Int64GetDatum(rep->id);
         values[2] = Float8GetDatum(l.block->tag(i)->weight);
-        values[3] = Int64GetDatum(member->received);
-        values[4] = Int32GetDatum((int32)member->in_flight);
+        values[3] = Int64GetDatum(counted->received);
+        values[4] = Int32GetDatum((int32)counted->in_flight);
         values[5] = Int32GetDatum((int32)own);
         values[6] = Float8GetDatum(l.block->queue(pool).deficit(i - pool->first_member));
         values[7] = BoolGetDatum(state == core::State::turn);
         nulls[8] = state == core::State::turn;
         if (!nulls[8])
             values[8] = CStringGetTextDatum(core::state_name(state));
-        values[9] = Int32GetDatum(used_today(&member->days, today));
+        values[9] = Int32GetDatum(used_today(&counted->days, today));
         values[10] = cap_value(member->cap, &nulls[10]);
-        values[11] = Int32GetDatum(used_today(&rep->days, today));
+        values[11] = Int32GetDatum(used_today(&rep_block->rep(rep_at)->days, today));
         values[12] = cap_value(rep->cap, &nulls[12]);
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
@@ -162,8 +188,11 @@ Datum leadroute_day_memory(PG_FUNCTION_ARGS) {
     Look l;
     look(&l, PG_GETARG_INT64(0));
     ReturnSetInfo* rows = start_rows(fcinfo);
-    for (int32 i = 0; i < l.block->rep_count; i++)
-        put_days(&l, rows, &l.block->rep(i)->days, -1, l.block->rep(i)->id);
+    for (int32 i = 0; i < l.block->rep_count; i++) {
+        int32 at;
+        Block* block = rep_counts(&l, l.block->rep(i)->id, &at);
+        put_days(&l, rows, block, &block->rep(at)->days, -1, l.block->rep(i)->id);
+    }
     return (Datum)0;
 }
 
@@ -172,9 +201,12 @@ Datum leadroute_member_day_memory(PG_FUNCTION_ARGS) {
     Look l;
     look(&l, PG_GETARG_INT64(0));
     ReturnSetInfo* rows = start_rows(fcinfo);
-    for (int32 i = 0; i < l.block->member_count; i++)
-        put_days(&l, rows, &l.block->member(i)->days, l.block->pool(l.block->member(i)->pool)->id,
-                 l.block->tag(i)->id);
+    for (int32 i = 0; i < l.block->member_count; i++) {
+        int32 at;
+        int32 pool = l.block->pool(l.block->member(i)->pool)->id;
+        Block* block = member_counts(&l, pool, l.block->tag(i)->id, &at);
+        put_days(&l, rows, block, &block->member(at)->days, pool, l.block->tag(i)->id);
+    }
     return (Datum)0;
 }
 

@@ -269,9 +269,7 @@ static TenantRules* find_tenant(LeadTable* table, const TenantKey* key) {
 }
 
 static uint64 committed_generation(const TenantKey* key) {
-    if (config_is_draft(key->tenant))
-        return 0;
-    TenantSlot* slot = tenant_ready(key);
+    TenantSlot* slot = config_is_draft(key->tenant) ? slot_find(key) : tenant_ready(key);
     return slot == NULL ? pg_atomic_read_u64(&shared->generation)
                         : pg_atomic_read_u64(&slot->wanted_generation);
 }

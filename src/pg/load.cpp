@@ -190,6 +190,8 @@ TenantSlot* tenant_ready(const TenantKey* key) {
 struct Draft {
     TenantKey key;
     uint64 serial;
+    uint64 generation; // of what others have committed
+    MemoryContext context;
     Block* block;
     Draft* next;
 };
@@ -222,8 +224,9 @@ static void draft_make(Draft* draft) {
     Checkpoint checkpoint = {};
     // what the others have given out meanwhile, and what this transaction charged them for
     TenantSlot* slot = slot_find(&draft->key);
-    Block* base =
-        slot == NULL || record_is_edited(&draft->key) ? NULL : tenant_copy(&draft->key, slot);
+    Block* base = slot == NULL || slot->recount || record_is_edited(&draft->key)
+                      ? NULL
+                      : tenant_copy(&draft->key, slot);
     configuration_read(draft->key.tenant, &configuration);
     Block* block = configuration_block(&configuration);
     if (base == NULL) {
@@ -244,15 +247,25 @@ Block* tenant_draft(const TenantKey* key) {
     Draft* draft = drafts;
     while (draft != NULL && !same_key(&draft->key, key))
         draft = draft->next;
-    MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
     if (draft == NULL) {
-        draft = static_cast<Draft*>(palloc0(sizeof(Draft)));
+        draft = static_cast<Draft*>(MemoryContextAllocZero(TopTransactionContext, sizeof(Draft)));
         draft->key = *key;
+        draft->context =
+            AllocSetContextCreate(TopTransactionContext, "leadroute draft", ALLOCSET_DEFAULT_SIZES);
         draft->next = drafts;
         drafts = draft;
     }
-    if (draft->block == NULL || draft->serial != config_serial())
+    TenantSlot* slot = slot_find(key);
+    uint64 generation = slot == NULL ? pg_atomic_read_u64(&shared->generation)
+                                     : pg_atomic_read_u64(&slot->wanted_generation);
+    if (draft->block == NULL || draft->serial != config_serial() ||
+        draft->generation != generation) {
+        draft->block = NULL;
+        MemoryContextReset(draft->context);
+        MemoryContext caller = MemoryContextSwitchTo(draft->context);
         draft_make(draft);
-    MemoryContextSwitchTo(caller);
+        draft->generation = generation;
+        MemoryContextSwitchTo(caller);
+    }
     return draft->block;
 }

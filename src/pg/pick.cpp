@@ -113,16 +113,20 @@ static void explain_pool(Site* site, int32 pool_index, int32 picked) {
     tried->others[static_cast<int>(core::State::turn)] = turn;
 }
 
-// Capped members whose day may be over: asked once a minute, or when the clock was set.
+// Capped members whose day may be over: asked once a minute, or when the clock was set. A draft
+// asks each time, since turns that others give back come to the shared block alone.
 static void recheck_capped(Site* site, PoolState* pool) {
-    if (pool->checked_minute == site->zones->minute)
+    if (site->beside == NULL && pool->checked_minute == site->zones->minute)
         return;
     pool->checked_minute = site->zones->minute;
     if (pool->parked[static_cast<int>(core::State::rep_cap)] == 0 &&
         pool->parked[static_cast<int>(core::State::member_cap)] == 0)
         return;
-    for (int32 k = 0; k < pool->queue.member_count; k++)
-        member_refresh(site->block, pool->first_member + k, site->zones);
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        int32 member = pool->first_member + k;
+        look_beside(site, site->block->member(member)->rep, member);
+        member_refresh(site->block, member, site->zones);
+    }
 }
 
 // Members that may take this lead, when some cannot be named in its owner column.
@@ -334,7 +338,7 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
     site->filtered = scratch(site->block->member_count);
     charge_prepare();
     TenantSlot* slot = slot_find(key);
-    if (slot == NULL) {
+    if (slot == NULL || slot->recount) {
         action(site, result);
         // whoever loads the tenant before this commits does not count these turns
         if (result->found)

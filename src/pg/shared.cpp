@@ -291,30 +291,37 @@ static void slot_start(TenantSlot* slot, const TenantKey* key) {
     LWLockRelease(slot_lock(slot));
 }
 
+// A free slot for a key that has none yet; -1: all are used. The registry lock is held.
+static int32 slot_take(const TenantKey* key) {
+    for (int32 i = 0; slots != NULL && i < shared->slot_count; i++) {
+        if (slots[i].used)
+            continue;
+        MapEntry* entry = static_cast<MapEntry*>(hash_search(slot_map, key, HASH_ENTER_NULL, NULL));
+        if (entry == NULL)
+            return -1;
+        entry->slot = i;
+        slot_start(&slots[i], key);
+        return i;
+    }
+    return -1;
+}
+
 TenantSlot* slot_for(const TenantKey* key) {
-    TenantSlot* slot = slot_find(key);
-    while (slot == NULL) {
+    for (;;) {
+        TenantSlot* slot = slot_find(key);
+        if (slot != NULL)
+            return slot;
         LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_EXCLUSIVE);
         int32 found = map_lookup(key);
-        for (int i = 0; found < 0 && i < shared->slot_count; i++) {
-            if (slots[i].used)
-                continue;
-            MapEntry* entry =
-                static_cast<MapEntry*>(hash_search(slot_map, key, HASH_ENTER_NULL, NULL));
-            if (entry != NULL) {
-                entry->slot = found = i;
-                slot_start(&slots[i], key);
-            }
-            break;
-        }
+        if (found < 0)
+            found = slot_take(key);
         LWLockRelease(fixed_lock(LOCK_REGISTRY));
         if (found >= 0)
-            return &slots[found];
+            return shared_slot(found);
         if (!make_room(NULL))
-            break;
+            return NULL;
         CHECK_FOR_INTERRUPTS();
     }
-    return slot;
 }
 
 void slots_outdate(Oid database, int64 tenant, bool all_tenants) {

@@ -10,7 +10,7 @@ are fine because every function pins its search_path, or is C. Parsed by Postgre
 import re
 import sys
 
-from pglast import parse_plpgsql, parse_sql
+from pglast import parse_sql
 from pglast.parser import ParseError
 from pglast.visitors import Visitor
 
@@ -73,8 +73,6 @@ class Audit(Visitor):
                 self.say(f"{name} is SECURITY DEFINER and not in the audit's list")
         if "parallel" in options and options["parallel"][0].sval == "safe":
             self.say(f"{name} is PARALLEL SAFE: a worker cannot see this session's reservations")
-        if language == "plpgsql":
-            self.check_body(name)
 
     def check_path(self, name, settings):
         for setting in settings:
@@ -83,12 +81,6 @@ class Audit(Visitor):
                     self.say(f"{name} pins another search_path than {', '.join(PINNED_PATH)}")
                 return
         self.say(f"{name} does not pin its search_path")
-
-    def check_body(self, name):
-        try:
-            parse_plpgsql(self.statement)
-        except ParseError as error:
-            self.say(f"{name}: {error}")
 
     def visit_CreateStmt(self, _, node):
         self.visit(None, node)
@@ -129,7 +121,6 @@ class Audit(Visitor):
             start = statement.stmt_location
             end = start + statement.stmt_len if statement.stmt_len else None
             raw = self.text.encode()[start:end].decode()
-            self.statement = raw.strip()
             self.line = self.text.encode()[:start].decode().count("\n") + 1
             self.line += raw[: len(raw) - len(raw.lstrip())].count("\n")
             self(statement.stmt)

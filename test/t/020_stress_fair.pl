@@ -95,6 +95,16 @@ psql_is($node, 'SELECT count(*) FROM leadroute.pool_state s JOIN surplus() x USI
 
 # ---- overlaps --------------------------------------------------------------------------------------
 
+# One wait for another session's key that does not hang on luck.
+my ($first, $second) = sessions($node, 2);
+$first->query("BEGIN; INSERT INTO leads (id, source) VALUES (@{[++$key]}, 'x')");
+$second->send("INSERT INTO leads (id, source) VALUES ($key, 'x')");
+$node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)}) or die 'nobody waits';
+Time::HiRes::sleep(0.05);
+$first->query('ROLLBACK');
+$second->wait;
+$_->close for $first, $second;
+
 my $lock_waits = () = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /still waiting for \w+Lock on transaction/g;
 my %overlap = (
 	aborts => $node->safe_psql('postgres', "SELECT xact_rollback FROM pg_stat_database WHERE datname = 'postgres'"),

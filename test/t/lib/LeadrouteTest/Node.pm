@@ -6,6 +6,8 @@ use strict;
 use warnings FATAL => 'all';
 
 use parent 'PostgreSQL::Test::Cluster';
+use File::Basename ();
+use PostgreSQL::Test::Utils ();
 use Test::More;
 use Time::HiRes ();
 use Time::Local ();
@@ -33,20 +35,17 @@ sub library
 	return "$stage$libdir/leadroute";
 }
 
+# _conf is test/leadroute.conf with the staged library; Cluster has switched fsync off and logging on.
 sub _conf
 {
 	my ($preload) = @_;
 	my $library = library();
-	my $preload_line = $preload ? "shared_preload_libraries = '$library'" : '';
+	my $conf = PostgreSQL::Test::Utils::slurp_file(File::Basename::dirname(__FILE__) . '/../../../leadroute.conf');
+	$conf =~ s/^shared_preload_libraries.*$/$preload ? "shared_preload_libraries = '$library'" : ''/me;
 	return <<"CONF";
-$preload_line
+$conf
 extension_destdir = '$ENV{LEADROUTE_STAGE}'
 log_statement = none
-max_connections = 100
-max_prepared_transactions = 64
-max_worker_processes = 16
-shared_buffers = 64MB
-timezone = 'UTC'
 restart_after_crash = on
 CONF
 }
