@@ -167,10 +167,16 @@ static void image_store(const Image* image, int64 tenant) {
         9, types, values, NULL, false, 0);
     if (result != SPI_OK_INSERT)
         elog(ERROR, "cannot write a checkpoint: %s", SPI_result_code_string(result));
-    // under a stricter isolation deleting what another transaction deleted would be an error
+    // Older ones go, but for those that a transaction still open has deleted: a lead waits for
+    // nobody. Under a stricter isolation deleting what another transaction deleted would be an
+    // error.
     if (!IsolationUsesXactSnapshot())
-        SPI_execute_with_args("DELETE FROM leadroute.checkpoint WHERE tenant = $1 AND ticket < $2",
-                              2, types, values, NULL, false, 0);
+        SPI_execute_with_args(
+            "WITH old AS MATERIALIZED (SELECT c.ticket FROM leadroute.checkpoint c"
+            "  WHERE c.tenant = $1 AND c.ticket < $2 FOR UPDATE SKIP LOCKED)"
+            " DELETE FROM leadroute.checkpoint c USING old"
+            " WHERE c.tenant = $1 AND c.ticket = old.ticket",
+            2, types, values, NULL, false, 0);
     SPI_finish();
     owner_scope_end(&owner);
 }
