@@ -325,7 +325,7 @@ COMMENT ON TABLE leadroute.checkpoint IS
 COMMENT ON COLUMN leadroute.checkpoint.tenant IS 'The tenant.';
 COMMENT ON COLUMN leadroute.checkpoint.ticket IS 'Rows up to this ticket are included, but for those of in_flight.';
 COMMENT ON COLUMN leadroute.checkpoint.taken_at IS 'When the checkpoint was taken.';
-COMMENT ON COLUMN leadroute.checkpoint.since IS 'Rows not included were decided at this time or later.';
+COMMENT ON COLUMN leadroute.checkpoint.since IS 'Rows not included were decided at this time or later; -infinity: none is included, the record was edited by hand.';
 COMMENT ON COLUMN leadroute.checkpoint.in_flight IS 'Tickets of the transactions that had not ended.';
 COMMENT ON COLUMN leadroute.checkpoint.pools IS 'One element per pool member, as in the arrays after it: the pool''s id.';
 COMMENT ON COLUMN leadroute.checkpoint.reps IS 'The rep''s id.';

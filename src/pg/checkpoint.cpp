@@ -3,10 +3,12 @@
 //
 // Written now and then by an inserting transaction, in that transaction: if it rolls back the next
 // one writes it. The row says which tickets were in flight, so it need not wait for a quiet moment.
+#include "placement.h"
 #include "tenant.h"
 #include "transaction.h"
 
 extern "C" {
+#include "utils/fmgroids.h"
 #include "catalog/pg_type.h"
 }
 
@@ -119,7 +121,7 @@ static bool image_take(Image* image, TenantSlot* slot, const TenantKey* key) {
         bool taken = false;
         LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
         bool usable = tenant_usable(slot, key) && slot->checkpoint_by == 0 &&
-                      slot->checkpoint_wanted && !slot->recount;
+                      slot->checkpoint_wanted && !slot->recount && !edits_open(key);
         if (usable) {
             Block* block = slot_block(slot);
             members = block->member_count;
@@ -141,6 +143,20 @@ static bool image_take(Image* image, TenantSlot* slot, const TenantKey* key) {
             return taken;
         image_allocate(image, members, tickets + 64);
     }
+}
+
+// Older ones go, but for those that a transaction still open has deleted: a lead waits for nobody.
+// Under a stricter isolation deleting what another transaction deleted would be an error.
+static void delete_older(int64 tenant, int64 ticket) {
+    if (IsolationUsesXactSnapshot())
+        return;
+    Oid types[] = {INT8OID, INT8OID};
+    Datum values[] = {Int64GetDatum(tenant), Int64GetDatum(ticket)};
+    SPI_execute_with_args("WITH old AS MATERIALIZED (SELECT c.ticket FROM leadroute.checkpoint c"
+                          "  WHERE c.tenant = $1 AND c.ticket < $2 FOR UPDATE SKIP LOCKED)"
+                          " DELETE FROM leadroute.checkpoint c USING old"
+                          " WHERE c.tenant = $1 AND c.ticket = old.ticket",
+                          2, types, values, NULL, false, 0);
 }
 
 static void image_store(const Image* image, int64 tenant) {
@@ -167,16 +183,7 @@ static void image_store(const Image* image, int64 tenant) {
         9, types, values, NULL, false, 0);
     if (result != SPI_OK_INSERT)
         elog(ERROR, "cannot write a checkpoint: %s", SPI_result_code_string(result));
-    // Older ones go, but for those that a transaction still open has deleted: a lead waits for
-    // nobody. Under a stricter isolation deleting what another transaction deleted would be an
-    // error.
-    if (!IsolationUsesXactSnapshot())
-        SPI_execute_with_args(
-            "WITH old AS MATERIALIZED (SELECT c.ticket FROM leadroute.checkpoint c"
-            "  WHERE c.tenant = $1 AND c.ticket < $2 FOR UPDATE SKIP LOCKED)"
-            " DELETE FROM leadroute.checkpoint c USING old"
-            " WHERE c.tenant = $1 AND c.ticket = old.ticket",
-            2, types, values, NULL, false, 0);
+    delete_older(tenant, image->ticket);
     SPI_finish();
     owner_scope_end(&owner);
 }
@@ -194,6 +201,90 @@ void checkpoint_write_if_due(TenantSlot* slot, const TenantKey* key) {
     }
     MemoryContextSwitchTo(caller);
     MemoryContextDelete(context);
+}
+
+// --- making them void ---
+//
+// The editing transaction writes a row of its own with a ticket higher than that of any checkpoint
+// taken so far, committed or not; the highest is the one that is read. As long as it is open nobody
+// takes another, and after it has committed nobody does before memory was counted anew.
+
+// The highest ticket of a row of leadroute.checkpoint, of prepared transactions too; 0: none.
+static int64 stored_ticket(int64 tenant) {
+    Relation table =
+        table_open(get_relname_relid("checkpoint", leadroute_schema()), AccessShareLock);
+    Relation index =
+        index_open(get_relname_relid("checkpoint_pkey", leadroute_schema()), AccessShareLock);
+    ScanKeyData scan_key;
+    ScanKeyInit(&scan_key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(tenant));
+    IndexScanDesc scan = begin_index_scan(table, index, SnapshotAny, 1);
+    index_rescan(scan, &scan_key, 1, NULL, 0);
+    TupleTableSlot* row = table_slot_create(table, NULL);
+    int64 ticket = 0;
+    bool isnull;
+    if (index_getnext_slot(scan, BackwardScanDirection, row))
+        ticket = DatumGetInt64(
+            slot_getattr(row, get_attnum(RelationGetRelid(table), "ticket"), &isnull));
+    ExecDropSingleTupleTableSlot(row);
+    index_endscan(scan);
+    index_close(index, AccessShareLock);
+    table_close(table, AccessShareLock);
+    return ticket;
+}
+
+// Higher than the ticket of any checkpoint that anybody has taken: stored, or about to be.
+static int64 bar_ticket(const TenantKey* key) {
+    int64 ticket = stored_ticket(key->tenant) + 1;
+    TenantSlot* slot = shared_ready() ? slot_find(key) : NULL;
+    if (slot == NULL)
+        return ticket;
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    if (slot->used && same_key(&slot->key, key))
+        slot->ticket = ticket = Max(ticket, slot->ticket + 1);
+    LWLockRelease(slot_lock(slot));
+    return ticket;
+}
+
+void checkpoint_bar(const TenantKey* key) {
+    // once for each tenant and (sub)transaction: a rollback takes the row away
+    static SubTransactionId last_transaction = InvalidSubTransactionId;
+    static LocalTransactionId last_top = InvalidLocalTransactionId;
+    static TenantKey last = {};
+    if (last_top == local_transaction() && last_transaction == GetCurrentSubTransactionId() &&
+        same_key(&last, key))
+        return;
+    if (shared_ready())
+        edits_begin(key->tenant);
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    int64 ticket = bar_ticket(key);
+    Oid types[] = {INT8OID, INT8OID};
+    Datum values[] = {Int64GetDatum(key->tenant), Int64GetDatum(ticket)};
+    // ON CONFLICT: another one who edits has written it
+    if (SPI_execute_with_args(
+            "INSERT INTO leadroute.checkpoint (tenant, ticket, taken_at, since, in_flight, pools,"
+            " reps, received, deficit, start)"
+            " VALUES ($1, $2, clock_timestamp(), '-infinity', '{}', '{}', '{}', '{}', '{}', '{}')"
+            " ON CONFLICT DO NOTHING",
+            2, types, values, NULL, false, 0) != SPI_OK_INSERT)
+        elog(ERROR, "cannot make the checkpoints of leadroute void");
+    delete_older(key->tenant, ticket);
+    SPI_finish();
+    owner_scope_end(&owner);
+    last_top = local_transaction();
+    last_transaction = GetCurrentSubTransactionId();
+    last = *key;
+}
+
+void checkpoints_drop(void) {
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    if (SPI_execute("DELETE FROM leadroute.checkpoint", false, 0) != SPI_OK_DELETE)
+        elog(ERROR, "cannot delete checkpoints of leadroute");
+    SPI_finish();
+    owner_scope_end(&owner);
 }
 
 // --- reading ---
@@ -235,8 +326,8 @@ static void fill_checkpoint(Checkpoint* checkpoint, SPITupleTable* table, Memory
     int64* total = static_cast<int64*>(array_values(table, 6, &received));
     double* deficit = static_cast<double*>(array_values(table, 7, &deficits));
     double* start = static_cast<double*>(array_values(table, 8, &starts));
-    checkpoint->found =
-        pools == reps && reps == received && received == deficits && deficits == starts;
+    checkpoint->found = pools == reps && reps == received && received == deficits &&
+                        deficits == starts && !TIMESTAMP_IS_NOBEGIN(checkpoint->since);
     if (!checkpoint->found)
         return;
     checkpoint->in_flight_count = tickets;

@@ -2,6 +2,7 @@
 #include "pick.h"
 #include "placement.h"
 #include "shared.h"
+#include "tenant.h"
 #include "transaction.h"
 
 static TriggerData* trigger_data(FunctionCallInfo fcinfo) {
@@ -28,20 +29,6 @@ static void config_row(const TriggerData* data, HeapTuple tuple) {
     config_changed(tenant_column(data, tuple), false);
 }
 
-// The tenant's latest checkpoint no longer says what the record says.
-static void drop_checkpoint(int64 tenant, bool all_tenants) {
-    OwnerScope owner;
-    owner_scope_begin(&owner);
-    SPI_connect();
-    Oid types[] = {INT8OID, BOOLOID};
-    Datum values[] = {Int64GetDatum(tenant), BoolGetDatum(all_tenants)};
-    if (SPI_execute_with_args("DELETE FROM leadroute.checkpoint WHERE tenant = $1 OR $2", 2, types,
-                              values, NULL, false, 0) != SPI_OK_DELETE)
-        elog(ERROR, "cannot delete checkpoints of leadroute");
-    SPI_finish();
-    owner_scope_end(&owner);
-}
-
 // A manual row that _give() has charged already, until it is inserted.
 static Pick given;
 static int64 given_tenant;
@@ -66,22 +53,16 @@ static bool is_given(const TriggerData* data, HeapTuple tuple) {
     return true;
 }
 
+static void edit_record(Oid assignment, int64 tenant) {
+    TenantKey key = {MyDatabaseId, assignment, tenant};
+    if (shared_ready())
+        record_edited(assignment, tenant, true);
+    checkpoint_bar(&key);
+}
+
 static void record_row(const TriggerData* data, HeapTuple tuple) {
-    // once for each tenant and (sub)transaction: a rollback would bring the checkpoint back
-    static SubTransactionId last_transaction = InvalidSubTransactionId;
-    static LocalTransactionId last_top = InvalidLocalTransactionId;
-    static int64 last_tenant = 0;
-    int64 tenant = tenant_column(data, tuple);
-    if (is_given(data, tuple))
-        return;
-    if (last_top == local_transaction() && last_transaction == GetCurrentSubTransactionId() &&
-        last_tenant == tenant)
-        return;
-    drop_checkpoint(tenant, false);
-    record_edited(RelationGetRelid(data->tg_relation), tenant, true);
-    last_top = local_transaction();
-    last_transaction = GetCurrentSubTransactionId();
-    last_tenant = tenant;
+    if (!is_given(data, tuple))
+        edit_record(RelationGetRelid(data->tg_relation), tenant_column(data, tuple));
 }
 
 extern "C" {
@@ -120,24 +101,21 @@ Datum leadroute_config_truncated(PG_FUNCTION_ARGS) {
 // AFTER ROW on assignment, for rows that count.
 Datum leadroute_record_edited(PG_FUNCTION_ARGS) {
     TriggerData* data = trigger_data(fcinfo);
-    if (!shared_ready())
-        PG_RETURN_POINTER(NULL);
     record_row(data, data->tg_trigtuple);
     if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
         record_row(data, data->tg_newtuple);
     PG_RETURN_POINTER(NULL);
 }
 
+// A tenant that is not in memory has no other checkpoints than those deleted here.
 Datum leadroute_record_truncated(PG_FUNCTION_ARGS) {
     TriggerData* data = trigger_data(fcinfo);
-    drop_checkpoint(0, true);
-    if (!shared_ready())
-        PG_RETURN_POINTER(NULL);
-    for (int i = 0; i < shared->slot_count; i++) {
-        const TenantSlot* slot = shared_slot(i);
-        if (slot->used && slot->key.database == MyDatabaseId &&
-            slot->key.assignment == RelationGetRelid(data->tg_relation))
-            record_edited(slot->key.assignment, slot->key.tenant, true);
+    checkpoints_drop();
+    for (int i = 0; shared_ready() && i < shared->slot_count; i++) {
+        TenantKey key = shared_slot(i)->key;
+        if (shared_slot(i)->used && key.database == MyDatabaseId &&
+            key.assignment == RelationGetRelid(data->tg_relation))
+            edit_record(key.assignment, key.tenant);
     }
     PG_RETURN_POINTER(NULL);
 }

@@ -49,6 +49,7 @@ struct Load {
     uint64 build; // that the block replaces, 0: none
     uint64 wanted;
     Block* block;
+    bool checkpoint_void; // the whole record was counted
     Recount recount;
 };
 
@@ -92,7 +93,7 @@ static Outcome publish(Load* load) {
         slot->build = pg_atomic_add_fetch_u64(&shared->incarnations, 1);
         slot->generation = load->wanted;
         slot->ticket = Max(slot->ticket, load->recount.max_ticket);
-        slot->checkpoint_wanted = slot->checkpoint_wanted || replaces;
+        slot->checkpoint_wanted = slot->checkpoint_wanted || replaces || load->checkpoint_void;
         slot->counter[COUNT_REBUILDS]++;
     }
     LWLockRelease(slot_lock(slot));
@@ -118,6 +119,7 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     if (old == NULL) {
         slots_displace(key);
         checkpoint_read(key->tenant, &checkpoint);
+        load.checkpoint_void = !checkpoint.found && checkpoint.ticket > 0;
         count_all(&load.recount, key, load.block, &checkpoint, true);
     } else {
         count_new(&load.recount, key, load.block, old, &checkpoint, true);

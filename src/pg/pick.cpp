@@ -340,9 +340,12 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
     TenantSlot* slot = slot_find(key);
     if (slot == NULL || slot->recount) {
         action(site, result);
-        // whoever loads the tenant before this commits does not count these turns
-        if (result->found)
+        // whoever loads the tenant before this commits does not count these turns, and without a
+        // ticket they are in no checkpoint
+        if (result->found) {
             record_edited(key->assignment, key->tenant, false);
+            checkpoint_bar(key);
+        }
         return;
     }
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);

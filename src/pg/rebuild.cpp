@@ -164,7 +164,7 @@ void count_all(Recount* r, const TenantKey* key, Block* block, const Checkpoint*
                bool keep_pending) {
     recount_init(r, block, checkpoint);
     r->keep_pending = keep_pending;
-    r->max_ticket = checkpoint->found ? checkpoint->ticket : 0;
+    r->max_ticket = checkpoint->ticket;
     memset(r->rep_wanted, true, block->rep_count);
     memset(r->member_wanted, true, block->member_count);
     recount_rows(r, key);

@@ -111,7 +111,9 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
         days_add(&block->rep(rep)->days, row->day, 1, flying);
     if (member >= 0 && r->member_wanted[member]) {
         MemberState* m = block->member(member);
-        bool newer = r->full || newer_than_checkpoint(r->checkpoint, row->ticket);
+        // no checkpoint includes a transaction in progress, even if its rows have no ticket
+        bool newer = r->full || TransactionIdIsValid(row->in_progress) ||
+                     newer_than_checkpoint(r->checkpoint, row->ticket);
         if (row->has_day)
             days_add(&m->days, row->day, 1, flying);
         if (newer) {

@@ -155,6 +155,31 @@ BackendEntry* my_backend_entry(void) {
     return &backends[backend_index()];
 }
 
+void edits_begin(int64 tenant) {
+    BackendEntry* entry = my_backend_entry();
+    entry->edits_several = entry->edits && (entry->edits_several || entry->edited_tenant != tenant);
+    pg_write_barrier();
+    entry->edited_tenant = tenant;
+    entry->edits_database = MyDatabaseId;
+    pg_write_barrier();
+    entry->edits = true;
+    pg_memory_barrier();
+}
+
+void edits_end(void) {
+    my_backend_entry()->edits = false;
+}
+
+bool edits_open(const TenantKey* key) {
+    for (int i = 0; i < shared->backend_count; i++) {
+        const BackendEntry* entry = &backends[i];
+        if (entry->edits && entry->edits_database == key->database &&
+            (entry->edits_several || entry->edited_tenant == key->tenant))
+            return true;
+    }
+    return false;
+}
+
 static dsa_area* attached_area(void) {
     if (area == NULL) {
         MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);

@@ -86,6 +86,10 @@ struct BackendEntry {
     TimestampTz since;
     int64 reservations;
     bool overflow; // more tenants than there is room for: no checkpoints meanwhile
+    bool edits;    // the record of edited_tenant, or of several; set without a lock
+    bool edits_several;
+    Oid edits_database;
+    int64 edited_tenant;
     int count;
     struct {
         TenantSlot* slot;
@@ -112,6 +116,12 @@ TenantSlot* shared_slot(int i);
 LWLock* slot_lock(const TenantSlot* slot);
 BackendEntry* backend_entry(int i);
 BackendEntry* my_backend_entry(void);
+
+// This backend's transaction edits the tenant's record by hand, until edits_end(): memory, which
+// does not know of it yet, is no source of checkpoints meanwhile. edits_open(): does any backend?
+void edits_begin(int64 tenant);
+void edits_end(void);
+bool edits_open(const TenantKey* key);
 
 // The slot of this key, made when there is none; a new one has no block. Evicts idle tenants when
 // full; NULL when no tenant can be evicted: the caller lets its lead wait, or says memory_full().

@@ -67,7 +67,7 @@ struct CheckpointMember {
     double start; // start tag, in virtual time
 };
 struct Checkpoint {
-    bool found;
+    bool found; // false: count the whole record; ticket is that of what says so, or 0
     int64 ticket;
     TimestampTz since;
     int64* in_flight; // tickets, sorted
@@ -79,6 +79,12 @@ void checkpoint_read(int64 tenant, Checkpoint* checkpoint);
 // Writes one if it is due and nobody else is at it. Runs SQL.
 void checkpoint_write_if_due(TenantSlot* slot, const TenantKey* key);
 bool checkpoint_due(const TenantSlot* slot);
+// The record is edited by this transaction in a way that memory does not know of: if it commits,
+// all checkpoints of the tenant are void, also those that others are writing. Call record_edited()
+// before. Runs SQL; waits for nobody.
+void checkpoint_bar(const TenantKey* key);
+// Deletes the checkpoints of all tenants. Runs SQL.
+void checkpoints_drop(void);
 
 // Counts the record's rows of reps into a block (recount.cpp). `wanted` tells which reps and
 // members to count: those whose mark is set.

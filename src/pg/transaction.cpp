@@ -427,6 +427,8 @@ static void forget_transaction(void) {
         entry->pid = 0;
     }
     ledger.clear();
+    if (edited.count > 0)
+        edits_end();
     if (changed.count > 0 || edited.count > 0)
         serial++;
     touched.count = changed.count = edited.count = noted.count = 0;

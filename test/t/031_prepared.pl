@@ -141,6 +141,40 @@ for my $end ('COMMIT', 'ROLLBACK')
 	psql_is($node, 'SELECT problems()', '', "$name: nor after a restart", dbname => $dbname);
 }
 
+# Nobody waits for what a prepared transaction, or one that edits the record by hand, has written
+# besides, and no checkpoint that is taken meanwhile is wrong when it has ended. A new checkpoint is
+# wanted each time that the configuration was changed.
+for my $scene (
+	[ 'a prepared transaction', "BEGIN; INSERT INTO leads (id) VALUES (1); PREPARE TRANSACTION '%s'", "ROLLBACK PREPARED '%s'" ],
+	[ 'a prepared one that is committed', "BEGIN; INSERT INTO leads (id) VALUES (1); PREPARE TRANSACTION '%s'", "COMMIT PREPARED '%s'" ],
+	[ 'one that changes an owner', 'BEGIN; UPDATE leads SET owner_id = 3 - owner_id WHERE id = 50', 'COMMIT' ],
+	[ 'one that edits the record', "BEGIN; DELETE FROM leadroute.assignment WHERE lead_id = '50'", 'ROLLBACK' ],
+	[ 'an edit that is committed', "BEGIN; DELETE FROM leadroute.assignment WHERE lead_id = '50'; DELETE FROM leads WHERE id = 50", 'COMMIT' ],
+	[ 'an edit with no checkpoint before', "BEGIN; DELETE FROM leadroute.assignment WHERE lead_id = '50'; DELETE FROM leads WHERE id = 50", 'COMMIT' ])
+{
+	my ($what, $sql, $end) = @$scene;
+	my $name = scene("beside $what");
+	sql('INSERT INTO leads (id) VALUES (50)');
+	sql('UPDATE leadroute.rep SET daily_cap = NULL; UPDATE leadroute.pool_member SET daily_cap = NULL');
+	sql('INSERT INTO leads (id) VALUES (51)');
+	is(sql('SELECT count(*) FROM leadroute.checkpoint'), '1', "$name: there is a checkpoint");
+	sql('DELETE FROM leadroute.checkpoint') if $what =~ /no checkpoint/;
+	sql("UPDATE leadroute.rep SET team = 'a'");
+	my ($holder) = sessions($node, 1, dbname => $dbname);
+	$holder->query($sql =~ s/%s/$dbname/r);
+	for my $id (61 .. 63)
+	{
+		psql_ok($node, "SET lock_timeout = '3s'; INSERT INTO leads (id) VALUES ($id)", "$name: nobody waits", dbname => $dbname);
+		sql("UPDATE leadroute.rep SET team = 'b'");
+	}
+	$holder->query($end =~ s/%s/$dbname/r);
+	is(join(' ', $holder->errors), '', "$name: it ends as it should");
+	$holder->close;
+	psql_is($node, 'SELECT problems()', '', "$name: nothing is wrong", dbname => $dbname);
+	$node->restart;
+	psql_is($node, 'SELECT problems()', '', "$name: nor after a restart", dbname => $dbname);
+}
+
 # Prepared here, committed there: settled by sessions that never saw the transaction.
 {
 	my $name = scene('many at once');
