@@ -11,6 +11,8 @@
 #   checks_sql(…)   the functions problems(), one row for each thing that is wrong with these lead
 #                   tables, and unfair(), one row for each member of pool 'all' off its share
 #
+# With set_tenant(n) before, all that is of tenant n, and the tables have a column for it.
+#
 # The setting test.fate ends the statement that inserts a lead: 'cancel', 'timeout' or 'die', each
 # 'early' (before leadroute's AFTER trigger) or 'late' (after it).
 package LeadrouteTest::Leads;
@@ -20,9 +22,13 @@ use warnings FATAL => 'all';
 
 use Exporter 'import';
 
-our @EXPORT = qw(leads_sql config_sql checks_sql noon_zone HIGH);
+our @EXPORT = qw(leads_sql config_sql checks_sql set_tenant noon_zone HIGH);
 
 use constant HIGH => 5_000_000;
+
+my $tenant = 0;
+
+sub set_tenant { ($tenant) = @_; return }
 
 # noon_zone is a time zone in which no day begins while the tests run.
 sub noon_zone
@@ -111,16 +117,18 @@ SQL
 sub _table
 {
 	my ($table) = @_;
-	my $columns = "id bigint PRIMARY KEY DEFAULT nextval('keys'), src text NOT NULL, n int CONSTRAINT n_check CHECK (n >= 0), owner_id bigint";
+	my $key = $tenant ? "tenant bigint NOT NULL DEFAULT $tenant, PRIMARY KEY (tenant, id), UNIQUE (id)" : 'PRIMARY KEY (id)';
+	my $columns = "id bigint DEFAULT nextval('keys'), src text NOT NULL, n int CONSTRAINT n_check CHECK (n >= 0), owner_id bigint, $key";
+	my $more = $tenant ? ", tenant bigint NOT NULL DEFAULT $tenant" : '';
 	my $sql = $table =~ /root/ ? <<"SQL" : "CREATE TABLE $table ($columns);\n";
 CREATE TABLE $table ($columns) PARTITION BY RANGE (id);
 CREATE TABLE ${table}_low PARTITION OF $table FOR VALUES FROM (MINVALUE) TO (@{[HIGH]});
 -- another layout than the root's
-CREATE TABLE ${table}_high (gone int, owner_id bigint, n int CONSTRAINT n_check CHECK (n >= 0), src text NOT NULL, gone2 text, id bigint NOT NULL DEFAULT nextval('keys'));
+CREATE TABLE ${table}_high (gone int, owner_id bigint, n int CONSTRAINT n_check CHECK (n >= 0), src text NOT NULL, gone2 text, id bigint NOT NULL DEFAULT nextval('keys')$more);
 ALTER TABLE ${table}_high DROP gone, DROP gone2;
 ALTER TABLE $table ATTACH PARTITION ${table}_high FOR VALUES FROM (@{[HIGH]}) TO (MAXVALUE);
 SQL
-	$sql .= "SELECT leadroute.attach('$table');\n";
+	$sql .= "SELECT leadroute.attach('$table'" . ($tenant ? ", tenant_column => 'tenant'" : '') . ");\n";
 	$sql .= "CREATE TRIGGER zzz_later BEFORE INSERT ON $table FOR EACH ROW EXECUTE FUNCTION change_later();\n"
 	  if $table =~ /late/;
 	return $sql . <<"SQL";
@@ -177,11 +185,11 @@ sub config_sql
 	my (@lead_tables) = @_;
 	my $zone = noon_zone();
 	return <<"SQL" . join '', map { _rules($_) } @lead_tables;
-INSERT INTO leadroute.rep (id, name, timezone) SELECT i, 'Rep ' || i, '$zone' FROM generate_series(1, 6) i;
-INSERT INTO leadroute.pool (name, method, overflow_pool) VALUES
-    ('all', 'weighted', NULL), ('empty', 'round_robin', NULL), ('capped', 'round_robin', 'all');
-INSERT INTO leadroute.pool_member (pool, rep, weight, daily_cap) VALUES ('all', 1, 3, NULL), ('all', 2, 2, NULL),
-    ('all', 3, 1, NULL), ('capped', 4, 1, 30), ('capped', 5, 1, 20);
+INSERT INTO leadroute.rep (tenant, id, name, timezone) SELECT $tenant, i, 'Rep ' || i, '$zone' FROM generate_series(1, 6) i;
+INSERT INTO leadroute.pool (tenant, name, method, overflow_pool) VALUES
+    ($tenant, 'all', 'weighted', NULL), ($tenant, 'empty', 'round_robin', NULL), ($tenant, 'capped', 'round_robin', 'all');
+INSERT INTO leadroute.pool_member (tenant, pool, rep, weight, daily_cap) VALUES ($tenant, 'all', 1, 3, NULL), ($tenant, 'all', 2, 2, NULL),
+    ($tenant, 'all', 3, 1, NULL), ($tenant, 'capped', 4, 1, 30), ($tenant, 'capped', 5, 1, 20);
 SQL
 }
 
@@ -189,62 +197,66 @@ sub _rules
 {
 	my ($lead_table) = @_;
 	return <<"SQL";
-INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, rep) VALUES
-    ('$lead_table', 1, 'one rep', \$\$src = 'rep'\$\$, NULL, 6),
-    ('$lead_table', 2, 'capped', \$\$src = 'capped'\$\$, 'capped', NULL),
-    ('$lead_table', 3, 'nobody', \$\$src = 'wait'\$\$, 'empty', NULL),
-    ('$lead_table', 4, 'else', \$\$src <> 'none'\$\$, 'all', NULL);
+INSERT INTO leadroute.rule (tenant, lead_table, position, name, condition, pool, rep) VALUES
+    ($tenant, '$lead_table', 1, 'one rep', \$\$src = 'rep'\$\$, NULL, 6),
+    ($tenant, '$lead_table', 2, 'capped', \$\$src = 'capped'\$\$, 'capped', NULL),
+    ($tenant, '$lead_table', 3, 'nobody', \$\$src = 'wait'\$\$, 'empty', NULL),
+    ($tenant, '$lead_table', 4, 'else', \$\$src <> 'none'\$\$, 'all', NULL);
 SQL
 }
 
 sub checks_sql
 {
 	my (@lead_tables) = @_;
-	my $leads = join ' UNION ALL ', map { "SELECT '$_' AS lead_table, id::text AS lead_id, owner_id FROM $_" } @lead_tables;
+	my $only = $tenant ? "WHERE tenant = $tenant" : '';
+	my $leads = join ' UNION ALL ', map { "SELECT '$_' AS lead_table, id::text AS lead_id, owner_id FROM $_ $only" } @lead_tables;
 	return <<"SQL";
 CREATE VIEW lead AS $leads;
+CREATE VIEW decided AS SELECT * FROM leadroute.decision WHERE tenant = $tenant;
+CREATE VIEW state AS SELECT * FROM leadroute.pool_state WHERE tenant = $tenant;
 
 -- plpgsql, for its plan is kept; hash joins, whatever the statistics of the moment say
 CREATE FUNCTION problems() RETURNS SETOF text LANGUAGE plpgsql SET enable_nestloop = off SET jit = off AS \$\$
 BEGIN
-    RETURN QUERY SELECT format('verify() says %s', v) FROM leadroute.verify() v
+    RETURN QUERY SELECT format('verify() says %s', v) FROM leadroute.verify(tenant => $tenant) v
     WHERE (v.lost, v."double", v.overshoot, v.drift, v.orphan) IS DISTINCT FROM (0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint)
 UNION ALL
     SELECT format('lead %s of %s, owner %s, has %s open records, of rep %s', l.lead_id, l.lead_table,
         l.owner_id, count(d.lead_id), max(d.rep))
-    FROM lead l LEFT JOIN leadroute.decision d USING (lead_table, lead_id)
+    FROM lead l LEFT JOIN decided d USING (lead_table, lead_id)
     WHERE d.ended_at IS NULL
     GROUP BY l.lead_table, l.lead_id, l.owner_id
     HAVING count(d.lead_id) <> 1 OR max(d.rep) IS DISTINCT FROM l.owner_id
 UNION ALL
     SELECT format('lead %s of %s has no record', l.lead_id, l.lead_table)
-    FROM lead l LEFT JOIN leadroute.decision d USING (lead_table, lead_id) WHERE d.lead_id IS NULL
+    FROM lead l LEFT JOIN decided d USING (lead_table, lead_id) WHERE d.lead_id IS NULL
 UNION ALL
     SELECT format('record of lead %s of %s, which is not there', d.lead_id, d.lead_table)
-    FROM leadroute.decision d LEFT JOIN lead l USING (lead_table, lead_id)
+    FROM decided d LEFT JOIN lead l USING (lead_table, lead_id)
     WHERE d.ended_at IS NULL AND l.lead_id IS NULL
 UNION ALL
     SELECT format('pool_state %s, rep %s: received %s, today %s, open %s; the record says %s, %s, %s', s.pool, s.rep,
         s.received, s.today, s.open, count(d.rep), count(d.rep) FILTER (WHERE d.today), count(d.rep) FILTER (WHERE d.ended_at IS NULL))
-    FROM leadroute.pool_state s LEFT JOIN (
+    FROM state s LEFT JOIN (
         SELECT d.pool, d.rep, d.ended_at, (d.decided_at AT TIME ZONE r.timezone)::date = (clock_timestamp() AT TIME ZONE r.timezone)::date AS today
-        FROM leadroute.decision d JOIN leadroute.rep r ON r.id = d.rep) d USING (pool, rep)
+        FROM decided d JOIN leadroute.rep r ON r.tenant = $tenant AND r.id = d.rep) d USING (pool, rep)
     GROUP BY s.pool, s.rep, s.received, s.today, s.open
     HAVING (count(d.rep), count(d.rep) FILTER (WHERE d.today), count(d.rep) FILTER (WHERE d.ended_at IS NULL))
         <> (s.received, s.today, s.open)
 UNION ALL
     SELECT format('the deficits of pool %s sum up to %s', s.pool, sum(s.deficit))
-    FROM leadroute.pool_state s GROUP BY s.pool HAVING abs(sum(s.deficit)) > 0.001
+    FROM state s GROUP BY s.pool HAVING abs(sum(s.deficit)) > 0.001
 UNION ALL
-    SELECT format('a transaction of process %s holds %s turns', f.pid, f.reservations) FROM leadroute.in_flight f;
+    SELECT format('a transaction of process %s holds %s turns', f.pid, f.reservations) FROM leadroute.in_flight f WHERE NOT EXISTS (
+        SELECT FROM pg_stat_activity s WHERE s.pid = f.pid AND s.application_name = 'busy');
 END \$\$;
 
 CREATE FUNCTION unfair() RETURNS SETOF text LANGUAGE sql AS \$\$
     SELECT format('rep %s received %s of %s, its share is %s', m.rep, m.received, m.total, round(m.share, 3))
     FROM (SELECT m.rep, count(d.rep) AS received, sum(count(d.rep)) OVER () AS total,
               sum(count(d.rep)) OVER () * m.weight / sum(m.weight) OVER () AS share
-          FROM leadroute.pool_member m LEFT JOIN leadroute.decision d ON d.pool = m.pool AND d.rep = m.rep
-          WHERE m.pool = 'all' GROUP BY m.rep, m.weight) m
+          FROM leadroute.pool_member m LEFT JOIN decided d ON d.pool = m.pool AND d.rep = m.rep
+          WHERE m.tenant = $tenant AND m.pool = 'all' GROUP BY m.rep, m.weight) m
     WHERE abs(m.received - m.share) >= 1
 \$\$;
 SQL
