@@ -1,9 +1,10 @@
 # Caps under sixteen sessions whose demand is several times what the caps allow: one rep in five
 # pools, members with caps of their own, overflow from pool to pool, a third of all transactions rolled
 # back in one way or another, sessions cancelled and terminated, at every isolation level. The caps are
-# raised bit by bit meanwhile, so that they are nearly full all the time. Nothing beyond a cap at any
-# moment, no error that a session did not ask for, and at quiescence every cap exactly full. Then
-# owners given by hand, which count too, though they may exceed.
+# raised bit by bit meanwhile, so that they are nearly full all the time, and three sessions have
+# drafts: they change caps, members and weights, insert leads by that, and commit it or not. Nothing
+# beyond the cap in force at any moment, no error that a session did not ask for, and at quiescence
+# every cap exactly full. Then owners given by hand, which count too, though they may exceed.
 use strict;
 use warnings FATAL => 'all';
 
@@ -35,22 +36,92 @@ INSERT INTO leadroute.rule (lead_table, position, name, condition, pool)
     SELECT 'leads', i, 'pool ' || i, format('source = %L', 'p' || i), 'p' || i FROM generate_series(1, 5) i;
 INSERT INTO leadroute.rule (lead_table, position, name, condition, rep, overflow_pool) VALUES ('leads', 6, 'one rep', \$\$source = 'r'\$\$, 1, 'p4');
 
+-- Leaves alone what a draft has changed and not committed.
 CREATE PROCEDURE set_caps(cap integer) LANGUAGE sql AS \$\$
-    UPDATE leadroute.rep SET daily_cap = cap WHERE id < 9;
-    UPDATE leadroute.pool_member SET daily_cap = cap / CASE WHEN rep = 3 THEN 2 WHEN rep = 1 THEN 3 WHEN rep = 9 THEN 4 ELSE 1 END
-    WHERE daily_cap > 0;
+    UPDATE leadroute.rep SET daily_cap = cap WHERE id IN (SELECT id FROM leadroute.rep WHERE id < 9 FOR NO KEY UPDATE SKIP LOCKED);
+    UPDATE leadroute.pool_member m SET daily_cap = cap / CASE WHEN rep = 3 THEN 2 WHEN rep = 1 THEN 3 WHEN rep = 9 THEN 4 ELSE 1 END
+    WHERE (m.pool, m.rep) IN (SELECT pool, rep FROM leadroute.pool_member WHERE daily_cap > 0 FOR NO KEY UPDATE SKIP LOCKED);
 \$\$;
 
--- Leads given beyond a cap, at this moment and by the record alone.
+-- Leads given beyond a cap, at this moment and by the record alone. Caps go up and down: of all leads
+-- given when the cap was n or less, the last one was given when there were less than n.
 CREATE FUNCTION beyond() RETURNS SETOF text LANGUAGE sql SET jit = off AS \$\$
-    SELECT format('rep %s has %s of %s', r.id, count(*), r.daily_cap)
-    FROM leadroute.assignment a JOIN leadroute.rep r ON r.id = a.rep WHERE a.method <> 'manual' GROUP BY r.id, r.daily_cap HAVING count(*) > r.daily_cap
+    SELECT format('rep %s has %s of %s', rep, given, rep_cap)
+    FROM (SELECT rep, rep_cap, count(*) OVER (PARTITION BY rep, day ORDER BY rep_cap) AS given FROM leadroute.assignment WHERE rep_cap IS NOT NULL) r
+    WHERE given > rep_cap GROUP BY rep, given, rep_cap
 UNION ALL
-    SELECT format('rep %s has %s of %s in pool %s', m.rep, count(*), m.daily_cap, m.pool)
-    FROM leadroute.assignment a JOIN leadroute.pool p ON p.id = a.pool JOIN leadroute.pool_member m ON m.pool = p.name AND m.rep = a.rep
-    GROUP BY m.rep, m.pool, m.daily_cap HAVING count(*) > m.daily_cap
+    SELECT format('rep %s has %s of %s in pool %s', rep, given, member_cap, pool)
+    FROM (SELECT pool, rep, member_cap, count(*) OVER (PARTITION BY pool, rep, day ORDER BY member_cap) AS given FROM leadroute.assignment WHERE member_cap IS NOT NULL) m
+    WHERE given > member_cap GROUP BY pool, rep, given, member_cap
 \$\$;
 SQL
+
+# ---- drafts ----------------------------------------------------------------------------------------
+
+# Each drafter changes rows of its own, so that no two wait for each other; rep 3 and its members stay.
+my @drafter = map { { reps => $_ } } [ 2, 5, 11 ], [ 4, 6, 9 ], [ 7, 8 ];
+$_->{key} = 80_000_000 + 1_000_000 * $_->{reps}[0] for @drafter;
+my (@kept, @lost, %drafts);
+
+sub change
+{
+	my ($reps) = @_;
+	my $rep = $reps->[ int rand @$reps ];
+	my $new = $cap + 12 - int rand 25; # up or down
+	my @changes = (
+		"UPDATE leadroute.rep SET daily_cap = $new WHERE id = $rep AND id < 9",
+		"UPDATE leadroute.rep SET daily_cap = $new WHERE id = $rep AND id < 9",
+		"UPDATE leadroute.pool_member SET daily_cap = $new / 4 WHERE rep = $rep AND daily_cap > 0",
+		"UPDATE leadroute.pool_member SET weight = @{[1 + int rand 9]} WHERE rep = $rep",
+		"UPDATE leadroute.pool_member SET paused = NOT paused WHERE rep = $rep");
+	return $changes[ int rand @changes ] . ';';
+}
+
+# Leads of a draft; those that are kept if it is committed are noted.
+sub draft_leads
+{
+	my ($drafter, $kept) = @_;
+	my @keys = map { ++$drafter->{key} } 1 .. 1 + int rand 4;
+	push @$kept, @keys;
+	return 'INSERT INTO leads (id, source) VALUES ' . join(', ', map { "($_, 'p" . (1 + int rand 5) . "')" } @keys) . ';';
+}
+
+sub start_draft
+{
+	my ($drafter) = @_;
+	my ($reps, @keys, @undone) = ($drafter->{reps});
+	my $level = ('READ COMMITTED', 'REPEATABLE READ')[ int rand 2 ];
+	my $sql = "BEGIN ISOLATION LEVEL $level; " . join '', map { change($reps) . draft_leads($drafter, \@keys) } 1 .. 1 + int rand 3;
+	$sql .= 'SAVEPOINT s;' . change($reps) . draft_leads($drafter, \@undone) . 'ROLLBACK TO s;' if rand() < 0.4;
+	$sql .= draft_leads($drafter, \@keys) if rand() < 0.5;
+	push @lost, @undone;
+	$drafter->{end} = rand() < 0.5 ? 'COMMIT' : 'ROLLBACK';
+	$drafter->{keys} = \@keys;
+	$drafter->{session}->send("$sql $drafter->{end}");
+	return;
+}
+
+# Serialization failures are what the stricter level asks for: nothing of such a draft is kept.
+sub end_draft
+{
+	my ($drafter) = @_;
+	$drafter->{session}->wait;
+	my $keys = delete $drafter->{keys} // return;
+	my @errors = grep { $_ ne '25P02' && $_ ne '3B001' } $drafter->{session}->errors;
+	$drafts{$_}++ for @errors ? map { "draft_error_$_" } @errors : lc "drafts_$drafter->{end}";
+	push @{ @errors || $drafter->{end} eq 'ROLLBACK' ? \@lost : \@kept }, @$keys;
+	return;
+}
+
+sub go_on_drafting
+{
+	for my $drafter (grep { $_->{session}->ready } @drafter)
+	{
+		end_draft($drafter);
+		start_draft($drafter);
+	}
+	return;
+}
 
 # ---- load ------------------------------------------------------------------------------------------
 
@@ -64,9 +135,11 @@ for my $number (1 .. $sessions * 3)
 }
 my $load = LeadrouteTest::Clients->new($node, slots => $sessions, scripts => \@scripts);
 my ($looker) = sessions($node, 1);
+($_->{session}) = sessions($node, 1) for @drafter;
 my (%beyond, $cancelled, $terminated);
 my ($looks, $most_in_flight) = (0, 0);
 $load->finish(sub {
+	go_on_drafting();
 	$beyond{$_}++ for split /\n/, $looker->query('SELECT beyond()');
 	my $in_flight = $looker->query('SELECT count(*) FROM leadroute.in_flight');
 	$most_in_flight = $in_flight if $in_flight > $most_in_flight;
@@ -76,20 +149,25 @@ $load->finish(sub {
 	$cap += 12;
 	$looker->query("CALL set_caps($cap)");
 });
+end_draft($_), $_->{session}->close for @drafter;
 
 # What the sessions asked for: unique violations, timeouts, and what was done to them. Serializable
 # transactions that meet at a shared key may be told so by the server itself.
 my %errors = $load->errors;
 my %wanted = map { $_ => 1 } qw(23505 57014 57P01 25P02 40001 25P01 3B001);
 is(join(' ', grep { !$wanted{$_} } sort keys %errors), '', 'no errors that nobody asked for') or diag($load->messages);
+is(join(' ', grep { !/drafts|40001/ } sort keys %drafts), '', 'nor in a draft');
 my %lead = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', 'SELECT id FROM leads');
-is(join(' ', grep { !$lead{$_} } $load->acknowledged), '', 'every acknowledged lead is there');
-is(join(' ', grep { $lead{$_} } $load->refused), '', 'none that was rolled back');
+is(join(' ', grep { !$lead{$_} } $load->acknowledged, @kept), '', 'every acknowledged lead is there');
+is(join(' ', grep { $lead{$_} } $load->refused, @lost), '', 'none that was rolled back');
 is(join('; ', sort keys %beyond), '', 'nothing beyond a cap at any moment');
 psql_is($node, 'SELECT problems()', '', 'record, memory and leads agree');
 
 # ---- quiescence ------------------------------------------------------------------------------------
 
+# Beyond all caps that a draft has set, and nobody paused.
+$cap += 24;
+$looker->query("CALL set_caps($cap); UPDATE leadroute.pool_member SET paused = false WHERE paused");
 $looker->query("INSERT INTO leads (id, source) SELECT 90000000 + i, 'p' || (1 + i % 5) FROM generate_series(1, 30 * $cap) i");
 psql_is($node, 'SELECT beyond()', '', 'nothing beyond a cap');
 psql_is($node, "SELECT count(*) FROM leadroute.rep r WHERE r.daily_cap <> (SELECT count(*) FROM leadroute.decision d WHERE d.rep = r.id)",
@@ -107,9 +185,9 @@ my $lock_waits = () = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /st
 my $aborts = $node->safe_psql('postgres', "SELECT xact_rollback FROM pg_stat_database WHERE datname = 'postgres'");
 my $refunded = $node->safe_psql('postgres', "SELECT value FROM leadroute.stat WHERE name = 'refunded'");
 my %overlap = (aborts => $aborts, conflicts => $load->count('conflict'), lock_waits => $lock_waits, refunded => $refunded,
-	most_in_flight => $most_in_flight, cancelled => $errors{57014} // 0, terminated => $errors{'57P01'} // 0);
+	most_in_flight => $most_in_flight, cancelled => $errors{57014} // 0, terminated => $errors{'57P01'} // 0, map { $_ => $drafts{$_} // 0 } qw(drafts_commit drafts_rollback));
 cmp_ok($overlap{$_}, '>', $_ eq 'most_in_flight' ? 1 : 0, "there were $_") for sort keys %overlap;
-figure(%overlap, looks => $looks, map { +"error_$_" => $errors{$_} } keys %errors);
+figure(%overlap, looks => $looks, %drafts, draft_leads => scalar @kept, map { +"error_$_" => $errors{$_} } keys %errors);
 
 # ---- by hand ---------------------------------------------------------------------------------------
 

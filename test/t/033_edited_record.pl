@@ -10,6 +10,8 @@ use LeadrouteTest;
 use LeadrouteTest::Leads;
 use Test::More;
 
+$ENV{PGOPTIONS} = '-c lock_timeout=10s'; # nobody waits for long
+
 my $node = start_node('main', extension => 0, conf => 'max_prepared_transactions = 20');
 my $zone = noon_zone();
 $node->safe_psql('postgres', 'CREATE DATABASE clean');
