@@ -1,5 +1,14 @@
-// Encoding: a version byte, the note, the rule errors, then each pool that was tried. Integers are
-// base-128 varints, signed ones zigzag, so that most of them take one byte.
+// Encoding: a first byte with the version, whether rules failed, whether pools were tried, and the
+// note; the rule errors if there are any; then each pool that was tried. Integers are base-128
+// varints, signed ones zigzag. A candidate's rep and deficit are written as differences to the
+// candidate before, which in a rotation are small: a byte is WAL and disk of every lead.
+//
+//     first byte   vvftnnnn: version, failures, tried, note
+//     tried        twice the pool, and 1 when another follows; members; one byte cccccooo
+//     (candidates, others), candidates, others candidate    one byte sssssddd: state, and 0..6: the
+//     rep's difference plus 3, 7: it follows;
+//                  then the deficit's difference, or used and cap, as the state has them
+//     others       state, count
 #include "explanation.h"
 
 #include <algorithm>
@@ -11,6 +20,16 @@ namespace leadroute::core {
 namespace {
 
 constexpr uint8_t kVersion = 1;
+constexpr int kVersionShift = 6;
+constexpr uint8_t kFailures = 1 << 5;
+constexpr uint8_t kTried = 1 << 4;
+constexpr uint8_t kNoteBits = kTried - 1;
+constexpr int kOthersBits = 3; // how many states others have: at most kStates
+constexpr int kNearBits = 3;   // a rep's difference that fits into the state's byte
+constexpr int64_t kNear = 3;   // from -kNear to kNear
+constexpr uint8_t kFar = 7;    // it does not fit
+static_assert(kStates < (1 << kOthersBits) && kStates <= (1 << (8 - kNearBits)));
+static_assert(kMaxCandidates < (1 << (8 - kOthersBits)));
 constexpr double kDeficitUnit = 1000;
 constexpr double kMaxDeficit = 1e12;
 constexpr int kSqlstateLength = 5;
@@ -46,10 +65,25 @@ struct Encoder {
     void zigzag(int64_t value) noexcept {
         number((static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63));
     }
-    void deficit(double turns) noexcept {
-        double bounded = std::isnan(turns) ? 0 : std::clamp(turns, -kMaxDeficit, kMaxDeficit);
-        zigzag(std::llround(bounded * kDeficitUnit));
-    }
+};
+
+int64_t deficit_units(double turns) noexcept {
+    double bounded = std::isnan(turns) ? 0 : std::clamp(turns, -kMaxDeficit, kMaxDeficit);
+    return std::llround(bounded * kDeficitUnit);
+}
+
+// The difference of two rep ids, and back; any two have one, as unsigned numbers wrap around.
+int64_t difference(int64_t to, int64_t from) noexcept {
+    return static_cast<int64_t>(static_cast<uint64_t>(to) - static_cast<uint64_t>(from));
+}
+int64_t add(int64_t from, int64_t difference) noexcept {
+    return static_cast<int64_t>(static_cast<uint64_t>(from) + static_cast<uint64_t>(difference));
+}
+
+// What the next candidate is written as the difference to.
+struct Previous {
+    int64_t rep = 0;
+    int64_t deficit = 0;
 };
 
 // Reads the stored form, which may be anything: once a read fails, all further ones give 0.
@@ -149,36 +183,46 @@ struct Json {
     }
 };
 
-void encode_tried(Encoder& e, const Tried& tried) noexcept {
-    int32_t candidates = std::clamp(tried.candidate_count, 0, kMaxCandidates);
-    e.zigzag(tried.pool);
-    e.zigzag(tried.members);
-    e.number(static_cast<uint64_t>(candidates));
-    for (int32_t k = 0; k < candidates; k++) {
-        const Candidate& c = tried.candidates[k];
-        e.byte(static_cast<uint8_t>(c.state));
-        e.zigzag(c.rep);
-        if (has_deficit(c.state))
-            e.deficit(c.deficit);
-        if (has_cap(c.state)) {
-            e.zigzag(c.used);
-            e.zigzag(c.cap);
-        }
+void encode_candidate(Encoder& e, const Candidate& c, Previous& previous) noexcept {
+    int64_t step = difference(c.rep, previous.rep);
+    bool near = step >= -kNear && step <= kNear;
+    auto state = static_cast<uint8_t>(static_cast<uint8_t>(c.state) << kNearBits);
+    e.byte(static_cast<uint8_t>(state | (near ? static_cast<uint8_t>(step + kNear) : kFar)));
+    if (!near)
+        e.zigzag(step);
+    previous.rep = c.rep;
+    if (has_deficit(c.state)) {
+        int64_t deficit = deficit_units(c.deficit);
+        e.zigzag(deficit - previous.deficit);
+        previous.deficit = deficit;
     }
-    auto used =
-        std::count_if(tried.others, tried.others + kStates, [](int32_t n) { return n != 0; });
-    e.number(static_cast<uint64_t>(used));
+    if (has_cap(c.state)) {
+        e.zigzag(c.used);
+        e.zigzag(c.cap);
+    }
+}
+
+void encode_tried(Encoder& e, const Tried& tried, bool more) noexcept {
+    int32_t candidates = std::clamp(tried.candidate_count, 0, kMaxCandidates);
+    auto others =
+        std::count_if(tried.others, tried.others + kStates, [](int32_t n) { return n > 0; });
+    e.number((static_cast<uint64_t>(std::max(tried.pool, 0)) << 1) | (more ? 1 : 0));
+    e.number(static_cast<uint64_t>(std::max(tried.members, 0)));
+    e.byte(static_cast<uint8_t>((candidates << kOthersBits) | static_cast<int>(others)));
+    Previous previous;
+    for (int32_t k = 0; k < candidates; k++)
+        encode_candidate(e, tried.candidates[k], previous);
     for (int32_t state = 0; state < kStates; state++) {
-        if (tried.others[state] != 0) {
+        if (tried.others[state] > 0) {
             e.byte(static_cast<uint8_t>(state));
-            e.zigzag(tried.others[state]);
+            e.number(static_cast<uint64_t>(tried.others[state]));
         }
     }
 }
 
-void rule_errors_to_json(Decoder& d, Json& j) noexcept {
-    int32_t kept = d.number_to(kMaxRuleErrors);
-    int32_t more = d.number_to(INT32_MAX);
+void rule_errors_to_json(Decoder& d, Json& j, bool any) noexcept {
+    int32_t kept = any ? d.number_to(kMaxRuleErrors) : 0;
+    int32_t more = any ? d.number_to(INT32_MAX) : 0;
     j.text("\"rule_errors\":[");
     for (int32_t k = 0; k < kept && d.ok; k++) {
         j.field(k > 0 ? ",{\"rule\":" : "{\"rule\":", d.zigzag());
@@ -196,20 +240,24 @@ void rule_errors_to_json(Decoder& d, Json& j) noexcept {
         j.field(",\"more_rule_errors\":", more);
 }
 
-void candidate_to_json(Decoder& d, Json& j) noexcept {
+void candidate_to_json(Decoder& d, Json& j, Previous& previous) noexcept {
     uint8_t code = d.byte();
+    uint8_t near = code & kFar;
+    code >>= kNearBits;
     if (code >= kStates) {
         d.ok = false;
         return;
     }
     State state = static_cast<State>(code);
-    j.field("{\"rep\":", d.zigzag());
+    previous.rep = add(previous.rep, near == kFar ? d.zigzag() : near - kNear);
+    j.field("{\"rep\":", previous.rep);
     j.text(",\"state\":\"");
     j.text(kStateNames[code]);
     j.text("\"");
     if (has_deficit(state)) {
+        previous.deficit = add(previous.deficit, d.zigzag());
         j.text(",\"deficit\":");
-        j.thousandths(d.zigzag());
+        j.thousandths(previous.deficit);
     }
     if (has_cap(state)) {
         j.field(",\"used\":", d.int32());
@@ -218,8 +266,7 @@ void candidate_to_json(Decoder& d, Json& j) noexcept {
     j.text("}");
 }
 
-void others_to_json(Decoder& d, Json& j) noexcept {
-    int32_t count = d.number_to(kStates);
+void others_to_json(Decoder& d, Json& j, int32_t count) noexcept {
     int32_t previous = -1; // each state once, in order
     for (int32_t k = 0; k < count && d.ok; k++) {
         uint8_t code = d.byte();
@@ -230,25 +277,34 @@ void others_to_json(Decoder& d, Json& j) noexcept {
         previous = code;
         j.text(k > 0 ? ",\"" : ",\"others\":{\"");
         j.text(kStateNames[code]);
-        j.field("\":", d.int32());
+        j.field("\":", d.number_to(INT32_MAX));
     }
     if (count > 0)
         j.text("}");
 }
 
-void tried_to_json(Decoder& d, Json& j) noexcept {
-    j.field("{\"pool\":", d.int32());
-    j.field(",\"members\":", d.int32());
+// True: another follows.
+bool tried_to_json(Decoder& d, Json& j) noexcept {
+    uint64_t pool = d.number();
+    if (pool >> 1 > INT32_MAX)
+        d.ok = false;
+    j.field("{\"pool\":", static_cast<int64_t>(pool >> 1));
+    j.field(",\"members\":", d.number_to(INT32_MAX));
+    uint8_t counts = d.byte();
+    int32_t candidates = counts >> kOthersBits;
+    if (candidates > kMaxCandidates)
+        d.ok = false;
     j.text(",\"candidates\":[");
-    int32_t candidates = d.number_to(kMaxCandidates);
+    Previous previous;
     for (int32_t k = 0; k < candidates && d.ok; k++) {
         if (k > 0)
             j.text(",");
-        candidate_to_json(d, j);
+        candidate_to_json(d, j, previous);
     }
     j.text("]");
-    others_to_json(d, j);
+    others_to_json(d, j, counts & ((1 << kOthersBits) - 1));
     j.text("}");
+    return (pool & 1) != 0;
 }
 
 } // namespace
@@ -260,40 +316,42 @@ const char* state_name(State state) noexcept {
 
 int32_t encode(const Explanation& explanation, uint8_t* out) noexcept {
     Encoder e{out};
-    e.byte(kVersion);
-    e.byte(static_cast<uint8_t>(explanation.note));
     int32_t errors = std::max(explanation.rule_error_count, 0);
     int32_t kept = std::min(errors, kMaxRuleErrors);
-    e.number(static_cast<uint64_t>(kept));
-    e.number(static_cast<uint64_t>(errors - kept));
+    int32_t tried = std::clamp(explanation.tried_count, 0, kMaxTried);
+    e.byte(static_cast<uint8_t>((kVersion << kVersionShift) | (errors > 0 ? kFailures : 0) |
+                                (tried > 0 ? kTried : 0) | static_cast<int>(explanation.note)));
+    if (errors > 0) {
+        e.number(static_cast<uint64_t>(kept));
+        e.number(static_cast<uint64_t>(errors - kept));
+    }
     for (int32_t k = 0; k < kept; k++) {
         e.zigzag(explanation.rule_errors[k].rule);
         for (char c : explanation.rule_errors[k].sqlstate)
             e.byte(static_cast<uint8_t>(is_sqlstate_char(c) ? c : '?'));
     }
-    int32_t tried = std::clamp(explanation.tried_count, 0, kMaxTried);
-    e.number(static_cast<uint64_t>(tried));
     for (int32_t k = 0; k < tried; k++)
-        encode_tried(e, explanation.tried[k]);
+        encode_tried(e, explanation.tried[k], k + 1 < tried);
     return e.length;
 }
 
 int32_t to_json(const uint8_t* bytes, int32_t length, char* out, int32_t room) noexcept {
     Decoder d{bytes, length};
     Json j{out, room};
-    if (room < 1 || d.byte() != kVersion)
-        return -1;
-    uint64_t note = d.byte();
-    if (note >= kNotes)
+    uint8_t first = d.byte();
+    uint8_t note = first & kNoteBits;
+    if (room < 1 || !d.ok || first >> kVersionShift != kVersion || note >= kNotes)
         return -1;
     j.text("{");
-    rule_errors_to_json(d, j);
+    rule_errors_to_json(d, j, (first & kFailures) != 0);
     j.text(",\"tried\":[");
-    int32_t tried = d.number_to(kMaxTried);
-    for (int32_t k = 0; k < tried && d.ok && j.ok; k++) {
+    bool more = (first & kTried) != 0;
+    for (int32_t k = 0; more && d.ok && j.ok; k++) {
+        if (k == kMaxTried)
+            return -1;
         if (k > 0)
             j.text(",");
-        tried_to_json(d, j);
+        more = tried_to_json(d, j);
     }
     j.text("]");
     if (note > 0) {

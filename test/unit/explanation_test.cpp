@@ -203,12 +203,14 @@ Explanation largest() {
     }
     e.tried_count = core::kMaxTried;
     for (core::Tried& tried : e.tried) {
-        tried.pool = tried.members = INT32_MIN;
+        tried.pool = tried.members = INT32_MAX;
         tried.candidate_count = core::kMaxCandidates;
         for (Candidate& c : tried.candidates)
             c = {INT64_MIN, State::member_cap, 0, INT32_MIN, INT32_MIN};
+        for (int k = 1; k < core::kMaxCandidates; k += 2)
+            tried.candidates[k].rep = INT64_MIN / 2; // far from the one before
         for (int32_t& count : tried.others)
-            count = INT32_MIN;
+            count = INT32_MAX;
     }
     return e;
 }
@@ -266,10 +268,10 @@ TEST(Explanation, AnythingCutShortOrLongerIsInvalid) {
 
 TEST(Explanation, UnknownVersionsNotesAndStatesAreInvalid) {
     Bytes bytes = encoded(Explanation{});
-    bytes[0] = 2;
+    ASSERT_EQ(bytes, Bytes{0x40});
+    bytes[0] = 0x80;
     EXPECT_EQ(json_of(bytes), "invalid");
-    bytes = encoded(Explanation{});
-    bytes[1] = 5;
+    bytes[0] = 0x45;
     EXPECT_EQ(json_of(bytes), "invalid");
     Explanation e = example();
     e.tried[0].candidates[1].state = static_cast<State>(core::kStates);
@@ -281,20 +283,20 @@ TEST(Explanation, AStateThatComesTwiceIsInvalid) {
     e.tried_count = 1;
     e.tried[0].others[1] = e.tried[0].others[2] = 1;
     Bytes bytes = encoded(e);
-    ASSERT_EQ(bytes, (Bytes{1, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 2, 2}));
-    bytes[11] = 1; // or a key of the JSON object would
+    ASSERT_EQ(bytes, (Bytes{0x50, 0, 0, 2, 1, 1, 2, 1}));
+    bytes[6] = 1; // or a key of the JSON object would
     EXPECT_EQ(json_of(bytes), "invalid");
 }
 
 TEST(Explanation, NumbersOfMoreThan64BitsAreInvalid) {
-    Bytes bytes = {1,   0,   1,   0, 255, 255, 255, 255, 255, 255,
-                   255, 255, 255, 1, '2', '2', '0', '1', '2', 0};
+    Bytes bytes = {0x60, 1,   0,   255, 255, 255, 255, 255, 255,
+                   255,  255, 255, 1,   '2', '2', '0', '1', '2'};
     EXPECT_EQ(json_of(bytes),
               R"({"rule_errors":[{"rule":-9223372036854775808,"sqlstate":"22012"}],"tried":[]})");
-    bytes[13] = 2;
+    bytes[12] = 2;
     EXPECT_EQ(json_of(bytes), "invalid");
-    bytes[13] = 129;
-    bytes.insert(bytes.begin() + 14, 0);
+    bytes[12] = 129;
+    bytes.insert(bytes.begin() + 13, 0);
     EXPECT_EQ(json_of(bytes), "invalid");
 }
 
@@ -335,12 +337,13 @@ TEST(Explanation, RandomOnesAreValidJson) {
         ASSERT_LE(bytes.size(), static_cast<size_t>(core::kMaxEncoded));
         std::string json = json_of(bytes);
         ASSERT_TRUE(JsonChecker(json).valid()) << json;
-        size_t reps = 0;
+        std::string reps;
         for (size_t at = 0; (at = json.find("{\"rep\":", at)) != std::string::npos; at++)
-            reps++;
-        size_t candidates = 0;
+            reps += json.substr(at + 7, json.find(',', at) - at - 7).append(" ");
+        std::string candidates;
         for (int k = 0; k < e.tried_count; k++)
-            candidates += static_cast<size_t>(e.tried[k].candidate_count);
+            for (int i = 0; i < e.tried[k].candidate_count; i++)
+                candidates += std::to_string(e.tried[k].candidates[i].rep) + " ";
         ASSERT_EQ(reps, candidates);
     }
 }
