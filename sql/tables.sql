@@ -250,15 +250,16 @@ CREATE TABLE leadroute.assignment (
     label jsonb,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
-    CONSTRAINT assignment_episode_check CHECK (episode >= 1)
+    CONSTRAINT assignment_episode_check CHECK (episode >= 1),
+    CONSTRAINT assignment_turn_check CHECK (rep IS NULL OR pool IS NULL OR day IS NOT NULL)
 );
 -- An UPDATE must work where the table is published, and it has no primary key.
 ALTER TABLE leadroute.assignment REPLICA IDENTITY FULL;
-CREATE UNIQUE INDEX assignment_open ON leadroute.assignment (tenant, lead_table, lead_id)
-    WHERE ended_at IS NULL;
-CREATE UNIQUE INDEX assignment_ended ON leadroute.assignment (tenant, lead_table, lead_id, episode)
-    WHERE ended_at IS NOT NULL;
-CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, decided_at);
+CREATE UNIQUE INDEX assignment_open
+    ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX assignment_ended
+    ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops, episode) WHERE ended_at IS NOT NULL;
+CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day);
 CREATE INDEX assignment_due ON leadroute.assignment (due_at)
     WHERE due_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
 
@@ -266,7 +267,7 @@ COMMENT ON TABLE leadroute.assignment IS
     'The record: one row per episode of a lead with one rep, or with one queue. Its key is (tenant, lead_table, lead_id, episode), kept by two partial unique indexes instead of a primary key: assignment_open allows one open episode per lead, assignment_ended keeps the ended ones apart. Shared memory is a cache of this table and follows edits made by SQL.';
 COMMENT ON INDEX leadroute.assignment_open IS 'At most one open episode per lead.';
 COMMENT ON INDEX leadroute.assignment_ended IS 'Ended episodes of a lead.';
-COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s recent leads: reads the daily counts and what came after a checkpoint.';
+COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s recent leads: reads the daily counts and what came after a checkpoint. By day, so that entries share their key and take little room.';
 COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
 COMMENT ON COLUMN leadroute.assignment.tenant IS 'The lead''s tenant.';
 COMMENT ON COLUMN leadroute.assignment.ticket IS 'Number of the deciding transaction within the tenant; tells which rows a checkpoint includes.';

@@ -71,7 +71,9 @@ class Audit(Visitor):
             self.definers.add(name)
             if name not in SECURITY_DEFINER:
                 self.say(f"{name} is SECURITY DEFINER and not in the audit's list")
-        if "parallel" in options and options["parallel"][0].sval == "safe":
+        parallel, volatility = (options[name][0].sval if name in options else None
+                                for name in ("parallel", "volatility"))
+        if parallel == "safe" and volatility != "immutable":
             self.say(f"{name} is PARALLEL SAFE: a worker cannot see this session's reservations")
 
     def check_path(self, name, settings):
