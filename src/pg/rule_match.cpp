@@ -62,7 +62,12 @@ static bool period_holds(const RuleMatch* match, const RuleStep* step) {
            (evaluate(match->set, step->state, match->set->context, &value) && DatumGetBool(value));
 }
 
-static int run_bare(RuleSet* set, const RuleStep* step) {
+static int run_bare(RuleSet* set, RuleStep* step) {
+    if (step->state == NULL) {
+        MemoryContext caller = MemoryContextSwitchTo(set->context);
+        step->state = rule_state_trusted(step->expression);
+        MemoryContextSwitchTo(caller);
+    }
     Datum value;
     return evaluate(set, step->state, set->context, &value) ? DatumGetInt32(value) : -1;
 }
@@ -181,6 +186,8 @@ static void match_guarded(RuleMatch* match) {
     RuleSet* set = match->set;
     running = true;
     for (; match->step < set->step_count && match->matched < 0; match->step++) {
+        if (!rule_key_admits(&set->keys[match->step], set->econtext->ecxt_scantuple))
+            continue;
         RuleStep* step = &set->steps[match->step];
         if (step->broken) {
             broken_step(match, step);
@@ -213,9 +220,14 @@ const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
     econtext->ecxt_scantuple = slot;
     set->parameters->params[0].value = TimestampTzGetDatum(now);
 
-    while (match.step < set->step_count && match.matched < 0 && !set->steps[match.step].broken &&
-           set->steps[match.step].kind == CONDITION_BARE)
-        match.matched = run_bare(set, &set->steps[match.step++]);
+    for (; match.step < set->step_count && match.matched < 0; match.step++) {
+        if (!rule_key_admits(&set->keys[match.step], slot))
+            continue;
+        RuleStep* step = &set->steps[match.step];
+        if (step->broken || step->kind != CONDITION_BARE)
+            break;
+        match.matched = run_bare(set, step);
+    }
     if (match.matched < 0 && match.step < set->step_count) {
         MemoryContext caller = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
         match_guarded(&match);

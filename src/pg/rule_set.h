@@ -5,24 +5,25 @@
 #include "rules.h"
 
 #include "expression.h"
+#include "rule_key.h"
 
 extern "C" {
 #include "nodes/params.h"
 }
 
 // What is evaluated at once: a run of bare rules as one CASE that gives the index of the first that
-// holds, or a single rule of another class.
+// holds, or a single rule. A bare rule with a key is such a CASE by itself.
 struct RuleStep {
     ConditionClass kind; // never CONDITION_NEVER
     bool broken;         // could not be compiled; expression is its period of validity or NULL
     int first;           // index in RuleSet.rules
     int count;
     Expr* expression;
-    ExprState* state;
+    ExprState* state; // NULL: made when first needed
     Oid author;
 
-    // Of rules that are not bare: the state is made when first needed, in a context of its own that
-    // is emptied after an error, as functions leave what they had begun behind in it.
+    // Of rules that are not bare: the state is made in a context of its own that is emptied after
+    // an error, as functions leave what they had begun behind in it.
     MemoryContext context;
     LocalTransactionId transaction; // that made the state, for what runs as its author
 
@@ -46,6 +47,7 @@ struct RuleSet {
     Rule** rules; // in the order they are tried
     int rule_count;
     RuleStep* steps;
+    RuleKey* keys; // of the steps: which leads one is not evaluated for
     int step_count;
     ExprContext* econtext;
     ParamListInfo parameters; // $1: the time, for periods of validity

@@ -333,12 +333,17 @@ static void add_single(RuleSet* set, const RuleSource* source) {
         step->state = rule_state_trusted(step->expression);
 }
 
-// Adds a branch to the CASE under way, beginning one where the step before is of another kind.
+// Adds a branch to the CASE under way, beginning one where the step before is of another kind or
+// has a key.
 static void add_bare(RuleSet* set, const RuleSource* source) {
-    const RuleStep* last = &set->steps[Max(set->step_count - 1, 0)];
-    bool goes_on = set->step_count > 0 && !last->broken && last->kind == CONDITION_BARE;
-    RuleStep* step = &set->steps[goes_on ? set->step_count - 1 : set->step_count++];
+    int last = Max(set->step_count - 1, 0);
+    RuleKey key = rule_key_find(source->expression);
+    bool goes_on = set->step_count > 0 && !set->steps[last].broken &&
+                   set->steps[last].kind == CONDITION_BARE &&
+                   set->keys[last].kind == RuleKeyKind::none && key.kind == RuleKeyKind::none;
+    RuleStep* step = &set->steps[goes_on ? last : set->step_count++];
     if (!goes_on) {
+        set->keys[set->step_count - 1] = key;
         step->kind = CONDITION_BARE;
         step->first = set->rule_count - 1;
         CaseExpr* all = makeNode(CaseExpr);
@@ -363,6 +368,7 @@ static void build_steps(Compiler* compiler) {
     MemoryContext caller = MemoryContextSwitchTo(set->context);
     set->rules = static_cast<Rule**>(palloc(sizeof(void*) * (compiler->count + 1)));
     set->steps = static_cast<RuleStep*>(palloc0(sizeof(RuleStep) * (compiler->count + 1)));
+    set->keys = static_cast<RuleKey*>(palloc0(sizeof(RuleKey) * (compiler->count + 1)));
     for (int i = 0; i < compiler->count; i++) {
         RuleSource* source = &compiler->sources[i];
         if (source->has_valid)
@@ -375,9 +381,6 @@ static void build_steps(Compiler* compiler) {
         else
             add_bare(set, source);
     }
-    for (int i = 0; i < set->step_count; i++)
-        if (!set->steps[i].broken && set->steps[i].kind == CONDITION_BARE)
-            set->steps[i].state = rule_state_trusted(set->steps[i].expression);
     rule_set_prepare(set);
     MemoryContextSwitchTo(caller);
 }
