@@ -128,6 +128,43 @@ void frames_abort(int nest_level) {
     }
 }
 
+// --- the AFTER trigger ---
+
+constexpr int kFewRelations = 4;
+
+// The trigger in the statement's copy of the relation that this BEFORE trigger fires for.
+static Trigger* find_trigger(const List* relations, const TriggerData* data, Oid trigger) {
+    if (list_length(relations) > kFewRelations)
+        return NULL;
+    ListCell* cell;
+    foreach (cell, relations) {
+        const ResultRelInfo* relation = static_cast<const ResultRelInfo*>(lfirst(cell));
+        TriggerDesc* triggers = relation->ri_TrigDesc;
+        if (triggers == NULL || data->tg_trigger < triggers->triggers ||
+            data->tg_trigger >= triggers->triggers + triggers->numtriggers)
+            continue;
+        for (int i = 0; i < triggers->numtriggers; i++)
+            if (triggers->triggers[i].tgoid == trigger)
+                return &triggers->triggers[i];
+    }
+    return NULL;
+}
+
+void frame_after_trigger(Frame* frame, const TriggerData* data, Oid trigger, char enabled) {
+    if (frame->query == NULL)
+        return;
+    if (frame->after_relation != data->tg_relation) {
+        const EState* state = frame->query->estate;
+        Trigger* found = find_trigger(state->es_opened_result_relations, data, trigger);
+        if (found == NULL)
+            found = find_trigger(state->es_tuple_routing_result_relations, data, trigger);
+        frame->after_relation = data->tg_relation;
+        frame->after_trigger = found;
+    }
+    if (frame->after_trigger != NULL)
+        frame->after_trigger->tgenabled = enabled;
+}
+
 // --- hooks ---
 
 static void keep_for_finish(Frame* frame) {

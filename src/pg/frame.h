@@ -41,6 +41,10 @@ struct Frame {
     Deferred* cursor; // where the search for the next arrival goes on
     RecordBuffer* buffer;
     Frame* kept_next; // in the list of those that wait for ExecutorFinish
+
+    // The executor's own copy of a relation's AFTER trigger; see frame_after_trigger().
+    Relation after_relation; // looked for in
+    Trigger* after_trigger;  // or NULL: not found
 };
 
 void frame_init(void); // from _PG_init: sets the hooks
@@ -51,6 +55,11 @@ Frame* frame_current(void);
 void frame_inspect(Frame* frame);
 MemoryContext frame_context(Frame* frame);
 void frame_defer(Frame* frame, Deferred* deferred);
+// Says whether an AFTER trigger is to fire for the row of this BEFORE trigger call: `enabled` is
+// its pg_trigger.tgenabled then, and TRIGGER_DISABLED else. Its WHEN says so too, but the executor
+// parses and plans that anew for each statement; so in a statement of few relations the trigger is
+// switched off in the statement's own copy of them.
+void frame_after_trigger(Frame* frame, const TriggerData* data, Oid trigger, char enabled);
 
 void frames_forget(void);          // transaction end
 void frames_abort(int nest_level); // subtransaction abort

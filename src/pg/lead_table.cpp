@@ -81,6 +81,20 @@ static bool has_later_trigger(Relation relation, const Trigger* ours) {
     return false;
 }
 
+// Finds our own AFTER ROW INSERT trigger.
+static void find_after_trigger(LeadTable* table, Relation relation) {
+    const TriggerDesc* triggers = relation->trigdesc;
+    Oid schema = get_namespace_oid("leadroute", false);
+    for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++) {
+        const Trigger* trigger = &triggers->triggers[i];
+        if (TRIGGER_FOR_AFTER(trigger->tgtype) && TRIGGER_FOR_ROW(trigger->tgtype) &&
+            TRIGGER_FOR_INSERT(trigger->tgtype) && get_func_namespace(trigger->tgfoid) == schema) {
+            table->after_trigger = trigger->tgoid;
+            table->after_enabled = trigger->tgenabled;
+        }
+    }
+}
+
 static AttrNumber named_column(Relation relation, const char* name, const char* what) {
     AttrNumber number = get_attnum(RelationGetRelid(relation), name);
     if (number <= 0)
@@ -170,6 +184,7 @@ LeadTable* lead_table_for(const TriggerData* trigger) {
     table->id = attachment_of(trigger->tg_trigger);
     describe(table, relation);
     table->later_before_trigger = has_later_trigger(relation, trigger->tg_trigger);
+    find_after_trigger(table, relation);
     table->attachments = attachments;
     table->serial = serial;
     table->outdated = false;

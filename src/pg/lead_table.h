@@ -38,6 +38,8 @@ struct LeadTable {
     Oid tenant_type;
     OwnerKind owner_kind;
     bool later_before_trigger; // sorts after ours: may drop or change the row
+    Oid after_trigger;         // that records what could not be recorded before
+    char after_enabled;        // its pg_trigger.tgenabled
     char* name;
     char* fallback_pool; // name, or NULL
     TenantRules* tenants;

@@ -214,6 +214,8 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
     else
         decide(table, lead_table_rules(table, lead.relation, &lead.key, frame), &lead, &decision);
     record(frame, table, &decision);
+    frame_after_trigger(frame, data, table->after_trigger,
+                        frame->last_deferred ? table->after_enabled : TRIGGER_DISABLED);
     HeapTuple tuple = set_columns(table, lead.relation, data->tg_trigtuple, &decision);
     decide_alerts(table, &lead, &decision);
     if (decision.slot != NULL && checkpoint_due(decision.slot))
