@@ -53,18 +53,19 @@ enum class Place : uint8_t { parked, ready, waiting };
 // have been due meanwhile, or that up to a limit (in turns).
 enum class CatchUp : uint8_t { none, full, bounded };
 
+// What comparisons read stands first, within a cache line.
 struct Member {
     VirtualTime start;
     VirtualTime finish;
+    uint64_t last_turn; // Queue::turns at its latest pick, 0: never
+    int64_t id;         // breaks the last tie
+    int32_t heap_index; // position in the heap of its place, -1: parked
+    Place place;
+    bool marked;            // scratch of charge_among()
     VirtualTime step;       // 1 / weight
     VirtualTime ideal_left; // Queue::ideal when it was parked; 0 for one that never took part
     double weight;          // 0: not set by add() yet
     double parked_deficit;  // its deficit while parked
-    uint64_t last_turn;     // Queue::turns at its latest pick, 0: never
-    int64_t id;             // breaks the last tie
-    int32_t heap_index;     // position in the heap of its place, -1: parked
-    Place place;
-    bool marked; // scratch of charge_among()
 };
 
 struct Queue {

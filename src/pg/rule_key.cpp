@@ -2,6 +2,7 @@
 #include "rule_key.h"
 
 extern "C" {
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/fmgroids.h"
 }
@@ -52,20 +53,41 @@ static RuleKey key_of_call(const OpExpr* call) {
     return key;
 }
 
-RuleKey rule_key_find(const Expr* condition) {
+RuleKey rule_key_find(Expr* condition, Expr** rest) {
     RuleKey key = {};
+    *rest = condition;
     if (condition == NULL)
         return key;
-    if (IsA(condition, OpExpr))
-        return key_of_call(reinterpret_cast<const OpExpr*>(condition));
+    if (IsA(condition, OpExpr)) {
+        key = key_of_call(reinterpret_cast<const OpExpr*>(condition));
+        if (key.kind != RuleKeyKind::none)
+            *rest = NULL;
+        return key;
+    }
     if (!IsA(condition, BoolExpr) ||
         reinterpret_cast<const BoolExpr*>(condition)->boolop != AND_EXPR)
         return key;
+    List* all = reinterpret_cast<const BoolExpr*>(condition)->args;
     ListCell* cell;
-    foreach (cell, reinterpret_cast<const BoolExpr*>(condition)->args) {
-        key = rule_key_find(static_cast<const Expr*>(lfirst(cell)));
-        if (key.kind != RuleKeyKind::none)
-            break;
+    foreach (cell, all) {
+        Expr* part;
+        key = rule_key_find(static_cast<Expr*>(lfirst(cell)), &part);
+        if (key.kind == RuleKeyKind::none)
+            continue;
+        List* others = list_delete_nth_cell(list_copy(all), foreach_current_index(cell));
+        if (part != NULL)
+            others = lappend(others, part);
+        *rest = others == NIL ? NULL : make_ands_explicit(others);
+        break;
     }
     return key;
+}
+
+bool rule_key_admits_text(const RuleKey* key, Datum value) {
+    text* mine = DatumGetTextPP(value);
+    bool equal = static_cast<int32>(VARSIZE_ANY_EXHDR(mine)) == key->length &&
+                 memcmp(VARDATA_ANY(mine), key->text, key->length) == 0;
+    if (reinterpret_cast<Pointer>(mine) != DatumGetPointer(value))
+        pfree(mine);
+    return equal;
 }

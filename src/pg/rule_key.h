@@ -25,11 +25,14 @@ struct RuleKey {
     const char* text; // all of it
 };
 
-// The key of a planned condition that cannot raise an error; it points into the expression.
-RuleKey rule_key_find(const Expr* condition);
+// Finds the key of a planned condition that cannot raise an error. *rest becomes what else there is
+// to evaluate for a lead that the key admits, NULL: nothing; without a key it is the condition.
+// Both share nodes with the condition.
+RuleKey rule_key_find(Expr* condition, Expr** rest);
 
-// False: the condition is certainly not true for the lead in `slot`. Inline, as most rules that a
-// lead meets end here.
+// False: the condition is not true for the lead in `slot`. Inline, as most rules that a lead meets
+// end here.
+bool rule_key_admits_text(const RuleKey* key, Datum value);
 inline bool rule_key_admits(const RuleKey* key, TupleTableSlot* slot) {
     if (key->kind == RuleKeyKind::none)
         return true;
@@ -40,12 +43,13 @@ inline bool rule_key_admits(const RuleKey* key, TupleTableSlot* slot) {
     if (key->kind == RuleKeyKind::number)
         return value == key->number;
     const char* mine = DatumGetPointer(value);
-    if (VARATT_IS_COMPRESSED(mine) || VARATT_IS_EXTERNAL(mine))
-        return true; // to be found out by evaluating the condition
-    if (static_cast<int32>(VARSIZE_ANY_EXHDR(mine)) != key->length)
-        return false;
-    Datum first = 0;
-    memcpy(&first, VARDATA_ANY(mine), Min(key->length, static_cast<int32>(sizeof(Datum))));
-    return first == key->number && (key->length <= static_cast<int32>(sizeof(Datum)) ||
-                                    memcmp(VARDATA_ANY(mine), key->text, key->length) == 0);
+    if (VARATT_IS_SHORT(mine) && !VARATT_IS_EXTERNAL(mine)) {
+        if (static_cast<int32>(VARSIZE_SHORT(mine) - VARHDRSZ_SHORT) != key->length)
+            return false;
+        Datum first = 0;
+        memcpy(&first, VARDATA_SHORT(mine), Min(key->length, static_cast<int32>(sizeof(Datum))));
+        if (first != key->number)
+            return false;
+    }
+    return rule_key_admits_text(key, value);
 }

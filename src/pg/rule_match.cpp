@@ -62,14 +62,22 @@ static bool period_holds(const RuleMatch* match, const RuleStep* step) {
            (evaluate(match->set, step->state, match->set->context, &value) && DatumGetBool(value));
 }
 
-static int run_bare(RuleSet* set, RuleStep* step) {
+// The rule that holds, or -1.
+static int run_bare(RuleSet* set, int number) {
+    RuleStep* step = &set->steps[number];
+    if (step->expression == NULL)
+        return step->first;
     if (step->state == NULL) {
         MemoryContext caller = MemoryContextSwitchTo(set->context);
         step->state = rule_state_trusted(step->expression);
         MemoryContextSwitchTo(caller);
     }
     Datum value;
-    return evaluate(set, step->state, set->context, &value) ? DatumGetInt32(value) : -1;
+    if (!evaluate(set, step->state, set->context, &value))
+        return -1;
+    if (set->keys[number].kind == RuleKeyKind::none)
+        return DatumGetInt32(value);
+    return DatumGetBool(value) ? step->first : -1;
 }
 
 // The state to evaluate a step with. What runs as its author is made anew in each transaction:
@@ -120,7 +128,7 @@ static void run_step(void* argument) {
     RuleStep* step = &match->set->steps[match->step];
     CHECK_FOR_INTERRUPTS();
     if (step->kind == CONDITION_BARE)
-        match->matched = run_bare(match->set, step);
+        match->matched = run_bare(match->set, match->step);
     else if (run_guarded(match, step))
         match->matched = step->first;
 }
@@ -223,10 +231,10 @@ const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
     for (; match.step < set->step_count && match.matched < 0; match.step++) {
         if (!rule_key_admits(&set->keys[match.step], slot))
             continue;
-        RuleStep* step = &set->steps[match.step];
+        const RuleStep* step = &set->steps[match.step];
         if (step->broken || step->kind != CONDITION_BARE)
             break;
-        match.matched = run_bare(set, step);
+        match.matched = run_bare(set, match.step);
     }
     if (match.matched < 0 && match.step < set->step_count) {
         MemoryContext caller = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);

@@ -12,13 +12,13 @@ extern "C" {
 }
 
 // What is evaluated at once: a run of bare rules as one CASE that gives the index of the first that
-// holds, or a single rule. A bare rule with a key is such a CASE by itself.
+// holds, or a single rule: its condition, or of a bare one with a key what there is besides.
 struct RuleStep {
     ConditionClass kind; // never CONDITION_NEVER
     bool broken;         // could not be compiled; expression is its period of validity or NULL
     int first;           // index in RuleSet.rules
     int count;
-    Expr* expression;
+    Expr* expression; // NULL: there is nothing besides the key
     ExprState* state; // NULL: made when first needed
     Oid author;
 

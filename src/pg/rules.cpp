@@ -333,17 +333,29 @@ static void add_single(RuleSet* set, const RuleSource* source) {
         step->state = rule_state_trusted(step->expression);
 }
 
-// Adds a branch to the CASE under way, beginning one where the step before is of another kind or
-// has a key.
+// A rule with a key is a step by itself.
+static bool add_keyed(RuleSet* set, const RuleSource* source) {
+    Expr* rest;
+    RuleKey key = rule_key_find(source->expression, &rest);
+    if (key.kind == RuleKeyKind::none)
+        return false;
+    set->keys[set->step_count] = key;
+    RuleStep* step = &set->steps[set->step_count++];
+    step->kind = CONDITION_BARE;
+    step->first = set->rule_count - 1;
+    step->count = 1;
+    step->expression = rest;
+    return true;
+}
+
+// Adds a branch to the CASE under way, beginning one where the step before is of another kind.
 static void add_bare(RuleSet* set, const RuleSource* source) {
     int last = Max(set->step_count - 1, 0);
-    RuleKey key = rule_key_find(source->expression);
     bool goes_on = set->step_count > 0 && !set->steps[last].broken &&
                    set->steps[last].kind == CONDITION_BARE &&
-                   set->keys[last].kind == RuleKeyKind::none && key.kind == RuleKeyKind::none;
+                   set->keys[last].kind == RuleKeyKind::none;
     RuleStep* step = &set->steps[goes_on ? last : set->step_count++];
     if (!goes_on) {
-        set->keys[set->step_count - 1] = key;
         step->kind = CONDITION_BARE;
         step->first = set->rule_count - 1;
         CaseExpr* all = makeNode(CaseExpr);
@@ -378,7 +390,7 @@ static void build_steps(Compiler* compiler) {
         set->rules[set->rule_count++] = source->rule;
         if (source->broken || source->kind != CONDITION_BARE)
             add_single(set, source);
-        else
+        else if (!add_keyed(set, source))
             add_bare(set, source);
     }
     rule_set_prepare(set);
