@@ -14,7 +14,8 @@ CREATE TABLE peer.rules (
     min_value numeric, max_value numeric, pool integer NOT NULL REFERENCES peer.pools
 );
 CREATE TABLE peer.rep_day (
-    rep bigint NOT NULL, day date NOT NULL, taken integer NOT NULL, PRIMARY KEY (rep, day)
+    rep bigint NOT NULL, day date NOT NULL, taken integer NOT NULL, cap integer NOT NULL,
+    PRIMARY KEY (rep, day)
 ) WITH (fillfactor = 50);
 CREATE TABLE peer.assignments (
     lead_id bigint NOT NULL,
@@ -46,19 +47,29 @@ AS $$
 DECLARE
     turn bigint;
     members bigint;
-    candidate record;
+    owner bigint;
 BEGIN
-    UPDATE peer.pools SET next = next + 1 WHERE id = pool_id RETURNING next, size INTO turn, members;
-    -- from the pointer on, the first member below the cap
-    FOR i IN 0 .. members - 1 LOOP
-        SELECT r.id, r.daily_cap, (clock_timestamp() AT TIME ZONE r.timezone)::date AS day INTO candidate
+    -- mostly the member at the pointer is below the cap: one statement for both counters
+    WITH pointer AS (UPDATE peer.pools SET next = next + 1 WHERE id = pool_id RETURNING next, size)
+    INSERT INTO peer.rep_day AS d (rep, day, taken, cap)
+    SELECT r.id, (clock_timestamp() AT TIME ZONE r.timezone)::date, 1, r.daily_cap
+    FROM pointer p JOIN peer.members m ON m.pool = pool_id AND m.slot = p.next % p.size
+    JOIN peer.reps r ON r.id = m.rep AND r.daily_cap > 0
+    ON CONFLICT (rep, day) DO UPDATE SET taken = d.taken + 1, cap = EXCLUDED.cap WHERE d.taken < EXCLUDED.cap
+    RETURNING d.rep INTO owner;
+    IF FOUND THEN
+        RETURN owner;
+    END IF;
+    SELECT p.next, p.size INTO turn, members FROM peer.pools p WHERE p.id = pool_id;
+    FOR i IN 1 .. members - 1 LOOP
+        INSERT INTO peer.rep_day AS d (rep, day, taken, cap)
+        SELECT r.id, (clock_timestamp() AT TIME ZONE r.timezone)::date, 1, r.daily_cap
         FROM peer.members m JOIN peer.reps r ON r.id = m.rep
-        WHERE m.pool = pool_id AND m.slot = (turn + i) % members;
-        CONTINUE WHEN candidate.daily_cap = 0;
-        INSERT INTO peer.rep_day AS d (rep, day, taken) VALUES (candidate.id, candidate.day, 1)
-        ON CONFLICT (rep, day) DO UPDATE SET taken = d.taken + 1 WHERE d.taken < candidate.daily_cap;
+        WHERE m.pool = pool_id AND m.slot = (turn + i) % members AND r.daily_cap > 0
+        ON CONFLICT (rep, day) DO UPDATE SET taken = d.taken + 1, cap = EXCLUDED.cap WHERE d.taken < EXCLUDED.cap
+        RETURNING d.rep INTO owner;
         IF FOUND THEN
-            RETURN candidate.id;
+            RETURN owner;
         END IF;
     END LOOP;
     RETURN NULL;
