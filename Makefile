@@ -22,7 +22,7 @@ OBJS = $(PG_SRCS:.cpp=.o) $(CORE_SRCS:.cpp=.o)
 
 # The install script is these pieces of sql/, joined in this order: state before functions, grants
 # last.
-SQL_PIECES = header key_order tables route checks references lead_table attach why views verify ddl grants
+SQL_PIECES = header key_order tables tables_access access history route checks references lead_table attach restore why views verify health ddl grants
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
 DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)
@@ -47,6 +47,7 @@ INCLUDEDIR_INTERNAL := $(shell $(PG_CONFIG) --pkgincludedir 2>/dev/null)/interna
 # are about this code only. Neither exceptions nor RTTI: an error of the server is a longjmp, and
 # what C++ would unwind must not exist. libstdc++ is linked only if something needs it.
 PG_CPPFLAGS = -Isrc -isystem $(INCLUDEDIR_SERVER) -isystem $(INCLUDEDIR_INTERNAL)
+PG_CPPFLAGS += -DLEADROUTE_VERSION='"$(EXTVERSION)"'
 PG_CXXFLAGS = -std=gnu++20 -Wall -Wextra -Wno-register -fno-exceptions -fno-rtti -MMD -MP
 SHLIB_LINK = -Wl,--version-script=src/leadroute.map -Wl,--as-needed -lstdc++
 ifneq ($(filter true 1,$(CI) $(WERROR)),)

@@ -1,6 +1,6 @@
 -- Rights. The app needs none but those on its own lead table: triggers run without EXECUTE, and
--- those that write the record run with the rights of its owner. Everything else is for the
--- superuser and for whom the superuser lets.
+-- those that write the record run with the rights of its owner. Everything else is for superusers,
+-- and for whom grant_access() lets.
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA leadroute FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA leadroute FROM PUBLIC;
@@ -10,23 +10,36 @@ REVOKE ALL ON SCHEMA leadroute FROM PUBLIC;
 -- The WHEN of a lead table's trigger is evaluated as whoever inserts.
 GRANT EXECUTE ON FUNCTION leadroute._after_pending() TO PUBLIC;
 
--- SELECT on a view is enough to read it, and INSERT, UPDATE or DELETE (with SELECT) on the tables
--- concerned to write configuration: what these call is executed as whoever does it. These functions
--- turn their arguments into words, or look at a catalog that everybody may read.
+-- What the views and why() call, and what the triggers on configuration call, is executed as whoever
+-- reads or writes: with his rights on our tables, and the policies, in force. Some only turn their
+-- arguments into words, or look at a catalog that everybody may read.
 GRANT EXECUTE ON FUNCTION
     leadroute._explanation(bytea), leadroute._status(bigint, text, timestamptz, timestamptz, text),
     leadroute._reason(bigint, text, bytea, jsonb, text), leadroute._tried_pools(bytea),
     leadroute._tried_words(jsonb, jsonb), leadroute._state_counts(jsonb),
     leadroute._state_words(text, integer, integer), leadroute._count_words(text, bigint),
-    leadroute._name_problem(text, integer), leadroute._is_time_zone(text), leadroute._on_conflict(),
-    leadroute._lead_relation(integer)
-TO PUBLIC;
--- These read tables, with the rights of whoever calls them.
-GRANT EXECUTE ON FUNCTION
+    leadroute._turns(numeric), leadroute._name_problem(text, integer), leadroute._is_time_zone(text),
+    leadroute._on_conflict(), leadroute._lead_relation(integer), leadroute._lead_key(leadroute.lead_table, text),
     leadroute._require_attached(text), leadroute._missing(text, bigint, text, text),
-    leadroute._missing_fallback(leadroute.lead_table), leadroute._users_of(text, bigint, bigint, text)
+    leadroute._missing_fallback(leadroute.lead_table), leadroute._users_of(text, bigint, bigint, text),
+    leadroute._pool_name(integer, bigint), leadroute._rep_name(bigint, bigint), leadroute._rule_name(bigint, bigint),
+    leadroute._pool_names(bytea, bigint), leadroute._origin(leadroute.assignment),
+    leadroute._require_episode(text, text, integer, bigint),
+    leadroute._why(leadroute.assignment), leadroute._why_json(leadroute.assignment),
+    leadroute._why_candidate(jsonb, bigint), leadroute._why_tried(jsonb, jsonb, bigint),
+    leadroute._why_given(leadroute.assignment, jsonb, text), leadroute._why_result(leadroute.assignment)
 TO PUBLIC;
--- These show counts by id, never a name, to whom the schema is open.
+-- These look at who calls them (access.sql).
 GRANT EXECUTE ON FUNCTION
-    leadroute._pool_memory(bigint), leadroute._in_flight(), leadroute._stat(bigint)
+    leadroute._everywhere(text[]), leadroute._my_tenants(text[]), leadroute._my_reps(), leadroute._my_pools(),
+    leadroute._my_lead_tables(), leadroute._require(bigint, text[]), leadroute._require_rep(bigint, bigint),
+    leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight()
+TO PUBLIC;
+-- For users with a level; schema USAGE is granted with it.
+GRANT EXECUTE ON FUNCTION
+    leadroute.why(text, integer, integer, bigint), leadroute.why(text, bigint, integer, bigint),
+    leadroute.why(text, uuid, integer, bigint), leadroute.why(text, text, integer, bigint),
+    leadroute.why_json(text, integer, integer, bigint), leadroute.why_json(text, bigint, integer, bigint),
+    leadroute.why_json(text, uuid, integer, bigint), leadroute.why_json(text, text, integer, bigint),
+    leadroute.pool_state(bigint), leadroute.stat(bigint), leadroute.verify(bigint), leadroute.health()
 TO PUBLIC;

@@ -141,6 +141,11 @@ CREATE FUNCTION leadroute._library_version() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_library_version';
 COMMENT ON FUNCTION leadroute._library_version() IS 'Version of the loaded library, to compare with the extension''s.';
 
+CREATE FUNCTION leadroute._require_library(version text) RETURNS void
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_require_library';
+COMMENT ON FUNCTION leadroute._require_library(text) IS
+    'Raises LR014 unless the loaded library is of this version: the first statement of every upgrade script.';
+
 -- Sessions learn of changed configuration through these.
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.rep
     FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();

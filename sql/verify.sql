@@ -133,28 +133,33 @@ $$;
 COMMENT ON FUNCTION leadroute._verify_drift(bigint) IS
     'By how many turns shared memory differs from the record, at this moment.';
 
-CREATE FUNCTION leadroute.verify(tenant bigint DEFAULT 0,
+CREATE FUNCTION leadroute._verify_for(caller name, tenant bigint,
     OUT lost bigint, OUT "double" bigint, OUT overshoot bigint, OUT drift bigint, OUT orphan bigint)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
 DECLARE
     difference bigint;
 BEGIN
-    SELECT v.lost, v.orphan INTO lost, orphan FROM leadroute._verify_leads(verify.tenant) v;
+    PERFORM leadroute._require_for(caller, tenant, '{}');
+    SELECT v.lost, v.orphan INTO lost, orphan FROM leadroute._verify_leads(_verify_for.tenant) v;
     SELECT coalesce(sum(d.many - 1), 0) INTO "double" FROM (
         SELECT count(*) AS many FROM leadroute.assignment a
-        WHERE a.tenant = verify.tenant AND a.ended_at IS NULL
+        WHERE a.tenant = _verify_for.tenant AND a.ended_at IS NULL
         GROUP BY a.lead_table, a.lead_id HAVING count(*) > 1) d;
-    overshoot := leadroute._verify_caps(verify.tenant);
+    overshoot := leadroute._verify_caps(_verify_for.tenant);
 
     -- Transactions settle between the reading of memory and of the record: what is wrong stays wrong.
     FOR attempt IN 1 .. 50 LOOP
-        difference := leadroute._verify_drift(verify.tenant);
+        difference := leadroute._verify_drift(_verify_for.tenant);
         drift := least(drift, difference);
         EXIT WHEN drift = 0;
         PERFORM pg_sleep(0.02);
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION leadroute._verify_for(name, bigint) IS 'verify() of a role.';
+CREATE FUNCTION leadroute.verify(tenant bigint DEFAULT 0,
+    OUT lost bigint, OUT "double" bigint, OUT overshoot bigint, OUT drift bigint, OUT orphan bigint)
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.verify(bigint) IS
     'All 0 when the promises hold. lost: leads without any record; double: open episodes beyond one per lead; overshoot: leads given by the engine beyond a daily cap in force then; drift: turns by which shared memory differs from the record, looked at up to 50 times within a second since transactions settle meanwhile; orphan: open episodes without a lead. Reads whole tables. Run it in READ COMMITTED: a transaction of a higher level has an old snapshot, and may see drift that is none.';

@@ -1,7 +1,7 @@
--- Views over the record, with present names, and over shared memory. SELECT on a view is enough to
--- read it: the functions that it calls read no table of ours, and PUBLIC may execute them (grants.sql).
+-- Views over the record, with present names, and over shared memory. They read with the rights of
+-- whoever reads them: which rows, the policies say (access.sql); superusers see all, at no cost.
 
-CREATE VIEW leadroute.decision AS
+CREATE VIEW leadroute.decision WITH (security_invoker = true) AS
     SELECT a.tenant,
         coalesce(t.name, format('(detached %s)', a.lead_table)) AS lead_table,
         a.lead_id,
@@ -34,7 +34,7 @@ CREATE VIEW leadroute.decision AS
         LEFT JOIN leadroute.pool p ON p.tenant = a.tenant AND p.id = a.pool;
 COMMENT ON VIEW leadroute.decision IS 'Every episode of every lead: who received it, by which rule and pool, and why in one line.';
 
-CREATE VIEW leadroute.open_assignment AS
+CREATE VIEW leadroute.open_assignment WITH (security_invoker = true) AS
     SELECT a.tenant, t.name AS lead_table, a.lead_id,
         greatest(a.episode, 1 + (
             SELECT max(e.episode) FROM leadroute.assignment e
@@ -52,7 +52,7 @@ CREATE VIEW leadroute.open_assignment AS
     WHERE a.ended_at IS NULL;
 COMMENT ON VIEW leadroute.open_assignment IS 'Episodes that have not ended, one per lead: with their rep, or waiting.';
 
-CREATE VIEW leadroute.queue AS
+CREATE VIEW leadroute.queue WITH (security_invoker = true) AS
     SELECT coalesce(p.name, '(deleted ' || a.pool || ')', 'unmatched') AS queue,
         t.name AS lead_table, a.lead_id, a.decided_at AS waiting_since,
         leadroute._reason(a.rep, a.method, a.explanation, (
@@ -68,15 +68,44 @@ CREATE VIEW leadroute.queue AS
     WHERE a.ended_at IS NULL AND a.rep IS NULL AND a.method <> 'manual';
 COMMENT ON VIEW leadroute.queue IS 'Leads that wait: in the queue of a pool, or in the queue unmatched.';
 
+CREATE FUNCTION leadroute._pool_rows_for(caller name, tenant bigint,
+    OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
+    OUT deficit double precision, OUT active boolean, OUT reason text,
+    OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer)
+    RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    all_rows CONSTANT boolean := leadroute._require_for(caller, tenant, '{app,manager,rep}') IN ('admin', 'app');
+BEGIN
+    RETURN QUERY SELECT m.pool, m.rep, m.weight, m.received, m.deficit, m.active, m.reason,
+        m.member_used, m.member_cap, m.rep_used, m.rep_cap
+    FROM leadroute._pool_memory(_pool_rows_for.tenant) m
+    WHERE all_rows
+       OR m.rep IN (SELECT o.rep FROM leadroute._my_reps_for(caller) o WHERE o.tenant = _pool_rows_for.tenant)
+       OR m.pool IN (SELECT o.pool FROM leadroute._my_pools_for(caller) o WHERE o.tenant = _pool_rows_for.tenant);
+END
+$$;
+COMMENT ON FUNCTION leadroute._pool_rows_for(name, bigint) IS '_pool_rows() of a role.';
+CREATE FUNCTION leadroute._pool_rows(tenant bigint,
+    OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
+    OUT deficit double precision, OUT active boolean, OUT reason text,
+    OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_for_caller';
+COMMENT ON FUNCTION leadroute._pool_rows(bigint) IS
+    'Of _pool_memory() what the caller may see: a rep itself, a manager its reps and pools. LR012 without a level in the tenant.';
+
 -- Stands on a function that takes the tenant: a filter on it reads that tenant's memory alone.
-CREATE VIEW leadroute.pool_state AS
+CREATE VIEW leadroute.pool_state WITH (security_invoker = true) AS
     SELECT p.tenant, p.name AS pool, m.rep, r.name, m.weight, m.received,
         round((m.received + m.deficit)::numeric, 6) AS due, round(m.deficit::numeric, 6) AS deficit,
         m.member_used AS today, coalesce(o.open, 0) AS open, m.active AS available,
         leadroute._state_words(m.reason, CASE m.reason WHEN 'rep_cap' THEN m.rep_used ELSE m.member_used END,
             CASE m.reason WHEN 'rep_cap' THEN m.rep_cap ELSE m.member_cap END) AS unavailable_reason
     FROM (SELECT DISTINCT tenant FROM leadroute.pool) tenants
-        CROSS JOIN LATERAL leadroute._pool_memory(tenants.tenant) m
+        CROSS JOIN LATERAL leadroute._pool_rows(tenants.tenant) m
         JOIN leadroute.pool p ON p.tenant = tenants.tenant AND p.id = m.pool
         JOIN leadroute.rep r ON r.tenant = tenants.tenant AND r.id = m.rep
         LEFT JOIN (
@@ -91,16 +120,31 @@ CREATE FUNCTION leadroute.pool_state(tenant bigint DEFAULT 0) RETURNS SETOF lead
 AS $$ SELECT s.* FROM leadroute.pool_state s WHERE s.tenant = pool_state.tenant $$;
 COMMENT ON FUNCTION leadroute.pool_state(bigint) IS 'The view pool_state for one tenant.';
 
-CREATE VIEW leadroute.in_flight AS
+CREATE VIEW leadroute.in_flight WITH (security_invoker = true) AS
     SELECT f.pid, clock_timestamp() - f.since AS age, f.reservations FROM leadroute._in_flight() f;
 COMMENT ON VIEW leadroute.in_flight IS
     'Transactions of this database that hold turns, of all tenants; pid is NULL for a prepared one. Their turns count as used until they end.';
 
-CREATE VIEW leadroute.stat AS
-    SELECT s.name, s.value FROM leadroute._stat(0) s;
+CREATE FUNCTION leadroute._stat_rows_for(caller name, tenant bigint, OUT name text, OUT value bigint)
+    RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leadroute._require_for(caller, tenant, '{}');
+    RETURN QUERY SELECT s.name, s.value FROM leadroute._stat(_stat_rows_for.tenant) s;
+END
+$$;
+COMMENT ON FUNCTION leadroute._stat_rows_for(name, bigint) IS '_stat_rows() of a role.';
+CREATE FUNCTION leadroute._stat_rows(tenant bigint, OUT name text, OUT value bigint)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_for_caller';
+COMMENT ON FUNCTION leadroute._stat_rows(bigint) IS '_stat() for an admin of the tenant; LR012 for others.';
+
+CREATE VIEW leadroute.stat WITH (security_invoker = true) AS
+    SELECT s.name, s.value FROM leadroute._stat_rows(0) s;
 COMMENT ON VIEW leadroute.stat IS 'Counters of tenant 0 since the server started; leadroute.stat(tenant) for others.';
 
 CREATE FUNCTION leadroute.stat(tenant bigint DEFAULT 0) RETURNS SETOF leadroute.stat
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT s.name, s.value FROM leadroute._stat(stat.tenant) s $$;
+AS $$ SELECT s.name, s.value FROM leadroute._stat_rows(stat.tenant) s $$;
 COMMENT ON FUNCTION leadroute.stat(bigint) IS 'The view stat for one tenant.';

@@ -8,10 +8,6 @@ extern "C" {
 #include "access/parallel.h"
 }
 
-#ifndef LEADROUTE_VERSION
-#define LEADROUTE_VERSION "1.0"
-#endif
-
 // What is looked at. In a transaction with a draft that is the draft's own block; but what members
 // have received is counted in the shared one, which the others charge meanwhile.
 struct Look {
@@ -139,12 +135,11 @@ PG_FUNCTION_INFO_V1(leadroute_in_flight);
 PG_FUNCTION_INFO_V1(leadroute_stat);
 PG_FUNCTION_INFO_V1(leadroute_forget);
 PG_FUNCTION_INFO_V1(leadroute_explanation);
-PG_FUNCTION_INFO_V1(leadroute_library_version);
+PG_FUNCTION_INFO_V1(leadroute_memory);
 
 // _pool_memory(tenant) -> (pool, rep, weight, received, in_flight, own_in_flight, deficit, active,
 // reason, member_used, member_cap, rep_used, rep_cap)
 Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
-    require_select("pool_state");
     Look l;
     look(&l, PG_GETARG_INT64(0));
     ReturnSetInfo* rows = start_rows(fcinfo);
@@ -249,7 +244,6 @@ Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
 
 // _stat(tenant) -> (name, value)
 Datum leadroute_stat(PG_FUNCTION_ARGS) {
-    require_select("stat");
     shared_require();
     int64 tenant = PG_GETARG_INT64(0);
     TenantKey key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
@@ -291,9 +285,31 @@ Datum leadroute_explanation(PG_FUNCTION_ARGS) {
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
 
-// _library_version() -> text
-Datum leadroute_library_version(PG_FUNCTION_ARGS) {
-    (void)fcinfo;
-    PG_RETURN_TEXT_P(cstring_to_text(LEADROUTE_VERSION));
+// _memory() -> (preloaded, tenants, tenant_limit, members, member_limit)
+Datum leadroute_memory(PG_FUNCTION_ARGS) {
+    TupleDesc columns;
+    if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    Datum values[5] = {BoolGetDatum(shared_ready())};
+    bool nulls[5] = {false, true, true, true, true};
+    if (shared_ready()) {
+        int32 tenants = 0;
+        int64 members = 0;
+        for (int i = 0; i < shared->slot_count; i++) {
+            TenantSlot* slot = shared_slot(i);
+            LWLockAcquire(slot_lock(slot), LW_SHARED);
+            if (slot->used) {
+                tenants++;
+                members += DsaPointerIsValid(slot->chunk) ? slot_block(slot)->member_count : 0;
+            }
+            LWLockRelease(slot_lock(slot));
+        }
+        values[1] = Int32GetDatum(tenants);
+        values[2] = Int32GetDatum(shared->slot_count);
+        values[3] = Int64GetDatum(members);
+        values[4] = Int32GetDatum(leadroute_max_members);
+        memset(nulls, 0, sizeof(nulls));
+    }
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
 }
 }

@@ -181,6 +181,7 @@ LeadTable* lead_table_for(const TriggerData* trigger) {
     uint64 serial = config_serial();
     table->context =
         AllocSetContextCreate(tables_context, "leadroute lead table", ALLOCSET_SMALL_SIZES);
+    version_require();
     table->id = attachment_of(trigger->tg_trigger);
     describe(table, relation);
     table->later_before_trigger = has_later_trigger(relation, trigger->tg_trigger);

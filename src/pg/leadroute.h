@@ -116,6 +116,9 @@ struct OwnerScope {
 void owner_scope_begin(OwnerScope* scope);
 void owner_scope_end(OwnerScope* scope);
 
+// LR014 unless this library works with the extension as it was created or updated (version.cpp).
+void version_require(void);
+
 // Inserts a row into leadroute.alert, unless the same (kind, rule, pool) of this tenant was alerted
 // within the last minute by a committed transaction. Ids of 0 and NULL texts are stored as NULL.
 struct Alert {

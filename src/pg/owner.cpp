@@ -1,4 +1,4 @@
-// Running our own statements as the owner of leadroute's tables, and the version check.
+// Running our own statements as the owner of leadroute's tables.
 #include "leadroute.h"
 #include "placement.h"
 

@@ -7,6 +7,7 @@
 #include "frame.h"
 #include "lead_table.h"
 #include "placement.h"
+#include "restore.h"
 #include "transaction.h"
 
 extern "C" {
@@ -204,12 +205,16 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
         record_is_open(lead.key.assignment, lead.key.tenant, table->id, lead.id))
         return PointerGetDatum(data->tg_trigtuple);
 
+    const bool restored = restore_running();
+    if (restored && restore_has_record(&lead.key, table->id, lead.id))
+        return PointerGetDatum(data->tg_trigtuple);
+
     Decision decision;
     bool isnull;
     Datum owner = slot_getattr(lead.slot, table->owner_column, &isnull);
     if (!isnull)
         decide_given(table, &lead, owner, &decision);
-    else if (!shared_ready())
+    else if (restored || !shared_ready())
         decide_unowned(table, &lead, &decision);
     else
         decide(table, lead_table_rules(table, lead.relation, &lead.key, frame), &lead, &decision);
@@ -217,7 +222,8 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
     frame_after_trigger(frame, data, table->after_trigger,
                         frame->last_deferred ? table->after_enabled : TRIGGER_DISABLED);
     HeapTuple tuple = set_columns(table, lead.relation, data->tg_trigtuple, &decision);
-    decide_alerts(table, &lead, &decision);
+    if (!restored)
+        decide_alerts(table, &lead, &decision);
     if (decision.slot != NULL && checkpoint_due(decision.slot))
         checkpoint_write_if_due(decision.slot, &lead.key);
     return PointerGetDatum(tuple);

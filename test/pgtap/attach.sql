@@ -112,6 +112,7 @@ SELECT is((SELECT count(*) FROM pg_depend WHERE objid = '"Sales".bare'::regclass
 SELECT pg_temp.refused('SELECT leadroute.create_lead_table(''a.b.c'')', 'LR005', 'not a table name', 'too many names');
 SELECT pg_temp.refused('SELECT leadroute.create_lead_table(''public.third'')', '42P07', 'public.third exists already', 'a name that is taken');
 SELECT pg_temp.refused('SELECT leadroute.create_lead_table(''public.names'')', '42P07', 'exists already', 'by a lead table');
+DO $$ BEGIN PERFORM leadroute.grant_access('leadroute_test_owner', 'admin'); END $$;
 GRANT USAGE ON SCHEMA leadroute TO leadroute_test_owner;
 GRANT ALL ON ALL TABLES IN SCHEMA leadroute TO leadroute_test_owner;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA leadroute TO leadroute_test_owner;

@@ -106,6 +106,8 @@ SELECT matches(leadroute.why('sales leads', 2), 'assigned to \(deleted 3\).*Rule
 
 CREATE ROLE leadroute_test_admin;
 CREATE ROLE leadroute_test_other;
+DO $$ BEGIN PERFORM leadroute.grant_access('leadroute_test_admin', 'admin'); END $$;
+DO $$ BEGIN PERFORM leadroute.grant_access('leadroute_test_other', 'admin'); END $$;
 GRANT USAGE ON SCHEMA leadroute TO leadroute_test_admin, leadroute_test_other;
 GRANT ALL ON ALL TABLES IN SCHEMA leadroute TO leadroute_test_admin, leadroute_test_other;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA leadroute TO leadroute_test_admin, leadroute_test_other;

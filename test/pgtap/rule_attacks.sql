@@ -75,6 +75,7 @@ SELECT pg_advisory_unlock_all();
 
 GRANT SELECT (id, source, city, score, priority), INSERT ON lead TO lr_author;
 GRANT INSERT ON lead TO lr_app;
+DO $$ BEGIN PERFORM leadroute.grant_access('lr_author', 'admin'); END $$;
 GRANT USAGE ON SCHEMA leadroute TO lr_author;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA leadroute TO lr_author;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA leadroute TO lr_author;

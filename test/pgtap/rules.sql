@@ -329,6 +329,8 @@ SELECT is(current_setting('transaction_read_only'), 'off', 'which it is not');
 DO $$ BEGIN PERFORM fresh(); END $$;
 CREATE ROLE lr_author;
 CREATE ROLE lr_other;
+DO $$ BEGIN PERFORM leadroute.grant_access('lr_author', 'admin'); END $$;
+DO $$ BEGIN PERFORM leadroute.grant_access('lr_other', 'admin'); END $$;
 GRANT USAGE ON SCHEMA leadroute TO lr_author, lr_other;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA leadroute TO lr_author, lr_other;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA leadroute TO lr_author, lr_other;

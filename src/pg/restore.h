@@ -1,0 +1,9 @@
+// Leads that a restore brings back; see restore.cpp.
+#pragma once
+
+#include "shared.h"
+
+// Whether this session is pg_restore, or psql reading the script of pg_dump.
+bool restore_running(void);
+// Whether anything is recorded of the lead.
+bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead_id);
