@@ -161,52 +161,52 @@ COMMENT ON FUNCTION leadroute._sees_for(name, leadroute.assignment) IS
 
 -- Policies ----------------------------------------------------------------------------------------
 --
--- Made at the first grant, not by the install script: pg_dump contains the policies of an extension's
--- tables, and a restore would then make them twice.
+-- Sub-selects: once for a query, not for each row. What a role may do at all says _level_grants().
 
-CREATE FUNCTION leadroute._in_my_tenants(levels text) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    -- sub-selects: once for a query, not for each row
-    SELECT format('(SELECT leadroute._everywhere(%1$L)) OR tenant = ANY ((SELECT leadroute._my_tenants(%1$L))::bigint[])',
-        levels)
-$$;
-COMMENT ON FUNCTION leadroute._in_my_tenants(text) IS
-    'SQL for: the caller has one of these levels in the row''s tenant.';
-
-CREATE FUNCTION leadroute._create_policies() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    own_rep CONSTANT text := '(tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)';
-    own_pool CONSTANT text := '(tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools() m)';
-    policy record;
-BEGIN
-    FOR policy IN
-        SELECT c.relname AS relation, 'admin' AS name, 'ALL' AS command, leadroute._in_my_tenants('{admin}') AS condition
-        FROM pg_class c WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'lead_table'
-        UNION ALL SELECT t, 'names', 'SELECT', leadroute._in_my_tenants('{app,rep,manager}')
-        FROM unnest('{rep,pool,rule}'::text[]) t
-        UNION ALL VALUES
-            ('lead_table', 'admin', 'ALL', '(SELECT leadroute._everywhere(''{admin}'')) OR 0 = ANY ((SELECT leadroute._my_tenants(''{admin}''))::bigint[])'),
-            ('lead_table', 'names', 'SELECT', 'true'),
-            ('unmanaged_lead', 'app', 'SELECT', leadroute._in_my_tenants('{app}')),
-            ('assignment', 'app', 'SELECT', leadroute._in_my_tenants('{app}')),
-            ('assignment', 'own', 'SELECT', own_rep || ' OR ' || own_pool
-                || ' OR rep IS NULL AND (tenant, lead_table) IN (SELECT m.tenant, m.lead_table FROM leadroute._my_lead_tables() m)'),
-            ('alert', 'app', 'ALL', leadroute._in_my_tenants('{app}')),
-            ('alert', 'own', 'ALL', '(tenant, manager) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m) OR '
-                || own_rep || ' OR ' || own_pool)
-    LOOP
-        CONTINUE WHEN EXISTS (SELECT FROM pg_policy p
-            WHERE p.polrelid = format('leadroute.%I', policy.relation)::regclass AND p.polname = policy.name);
-        EXECUTE format('CREATE POLICY %I ON leadroute.%I FOR %s USING (%s)',
-            policy.name, policy.relation, policy.command, policy.condition);
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION leadroute._create_policies() IS
-    'Makes the policies that are missing, under a short ACCESS EXCLUSIVE lock on their tables.';
+CREATE POLICY admin ON leadroute.rep USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.pool USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.pool_member USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.rule USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.assignment USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.unmanaged_lead USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.checkpoint USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.alert USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.access USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.config_change USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+-- It has no tenant: for admins of tenant 0, or of all.
+CREATE POLICY admin ON leadroute.lead_table USING ((SELECT leadroute._everywhere('{admin}'))
+    OR 0 = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY names ON leadroute.lead_table FOR SELECT USING (true);
+CREATE POLICY names ON leadroute.rep FOR SELECT USING ((SELECT leadroute._everywhere('{app,rep,manager}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app,rep,manager}'))::bigint[]));
+CREATE POLICY names ON leadroute.pool FOR SELECT USING ((SELECT leadroute._everywhere('{app,rep,manager}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app,rep,manager}'))::bigint[]));
+CREATE POLICY names ON leadroute.rule FOR SELECT USING ((SELECT leadroute._everywhere('{app,rep,manager}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app,rep,manager}'))::bigint[]));
+CREATE POLICY app ON leadroute.assignment FOR SELECT USING ((SELECT leadroute._everywhere('{app}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app}'))::bigint[]));
+CREATE POLICY app ON leadroute.unmanaged_lead FOR SELECT USING ((SELECT leadroute._everywhere('{app}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app}'))::bigint[]));
+CREATE POLICY app ON leadroute.alert USING ((SELECT leadroute._everywhere('{app}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app}'))::bigint[]));
+CREATE POLICY own ON leadroute.assignment FOR SELECT USING (
+    (tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
+    OR (tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools() m)
+    OR rep IS NULL AND (tenant, lead_table) IN (SELECT m.tenant, m.lead_table FROM leadroute._my_lead_tables() m));
+CREATE POLICY own ON leadroute.alert USING (
+    (tenant, manager) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
+    OR (tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
+    OR (tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools() m));
 
 -- Granting ----------------------------------------------------------------------------------------
 
@@ -274,7 +274,6 @@ BEGIN
             MESSAGE = CASE WHEN role_name IS NULL THEN 'no such role' ELSE format('unknown level %s', coalesce('"' || level || '"', 'NULL')) END,
             DETAIL = 'A level says what a database role may see and do.', HINT = 'Use app, rep, manager or admin.';
     END IF;
-    PERFORM leadroute._create_policies();
     INSERT INTO leadroute.access AS a (tenant, role, level, every_tenant)
     VALUES (coalesce(tenant, 0), role_name, level, tenant IS NULL)
     ON CONFLICT ON CONSTRAINT access_pkey DO UPDATE SET level = excluded.level, every_tenant = excluded.every_tenant;
@@ -288,7 +287,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute.grant_access(regrole, text, bigint) IS
-    'Lets a database role, and its members, see and do what the level allows in the tenant (NULL: in all): app, rep, manager or admin. Replaces its level there. Takes a superuser; the first call takes short ACCESS EXCLUSIVE locks on leadroute''s tables.';
+    'Lets a database role, and its members, see and do what the level allows in the tenant (NULL: in all): app, rep, manager or admin. Replaces its level there. Takes a superuser.';
 
 CREATE FUNCTION leadroute.revoke_access(role regrole, level text, tenant bigint DEFAULT 0) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -7,8 +7,8 @@ REVOKE ALL ON ALL TABLES IN SCHEMA leadroute FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA leadroute FROM PUBLIC;
 REVOKE ALL ON SCHEMA leadroute FROM PUBLIC;
 
--- The WHEN of a lead table's trigger is evaluated as whoever inserts.
-GRANT EXECUTE ON FUNCTION leadroute._after_pending() TO PUBLIC;
+-- The WHENs of triggers are evaluated as whoever writes.
+GRANT EXECUTE ON FUNCTION leadroute._after_pending(), leadroute._restoring() TO PUBLIC;
 
 -- What the views and why() call, and what the triggers on configuration call, is executed as whoever
 -- reads or writes: with his rights on our tables, and the policies, in force. Some only turn their

@@ -22,3 +22,33 @@ CREATE TRIGGER restored BEFORE INSERT ON leadroute.assignment
     EXECUTE FUNCTION leadroute._replace_provisional();
 CREATE TRIGGER restored BEFORE INSERT ON leadroute.unmanaged_lead
     FOR EACH ROW WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._replace_provisional();
+
+-- pg_restore -j knows no order among the tables of an extension: what a row refers to may arrive after
+-- it. Rows of a dump have been checked, so these tables' triggers and foreign keys rest while it is
+-- read; but for those by which memory follows (route.sql).
+CREATE FUNCTION leadroute._rest_triggers() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- local to this transaction, which in parallel is this statement
+    PERFORM set_config('session_replication_role', CASE TG_WHEN WHEN 'BEFORE' THEN 'replica' ELSE 'origin' END, true);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION leadroute._rest_triggers() IS
+    'Lets triggers and foreign keys rest from before to after a statement of a restore.';
+CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.pool
+    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+CREATE TRIGGER z_restore AFTER INSERT ON leadroute.pool
+    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER z_restore;
+CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.pool_member
+    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+CREATE TRIGGER z_restore AFTER INSERT ON leadroute.pool_member
+    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER z_restore;
+CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.rule
+    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+CREATE TRIGGER z_restore AFTER INSERT ON leadroute.rule
+    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER z_restore;

@@ -182,6 +182,22 @@ CREATE TRIGGER record_deleted AFTER DELETE ON leadroute.assignment
 CREATE TRIGGER record_truncated AFTER TRUNCATE ON leadroute.assignment
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._record_truncated();
 
+-- Also for rows that logical replication applies, or a restore brings without other triggers.
+ALTER TABLE leadroute.rep ENABLE ALWAYS TRIGGER config_changed;
+ALTER TABLE leadroute.rep ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER config_changed;
+ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER config_changed;
+ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER config_changed;
+ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_changed;
+ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_inserted;
+ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_updated;
+ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_deleted;
+ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_truncated;
+
 -- The record follows the leads -----------------------------------------------------------------
 --
 -- These triggers run with the rights of leadroute's owner, so that the app needs none on its

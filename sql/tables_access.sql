@@ -51,8 +51,7 @@ COMMENT ON COLUMN leadroute.config_change.version IS 'The row''s version after t
 COMMENT ON COLUMN leadroute.config_change.old IS 'The row before; NULL where it is new.';
 COMMENT ON COLUMN leadroute.config_change.new IS 'The row after; NULL where it was deleted.';
 
--- Nobody but the owner and superusers sees a row unless a policy lets him: grant_access() makes them
--- (access.sql).
+-- Nobody but the owner and superusers sees a row unless a policy lets him (access.sql).
 ALTER TABLE leadroute.rep ENABLE ROW LEVEL SECURITY;
 ALTER TABLE leadroute.pool ENABLE ROW LEVEL SECURITY;
 ALTER TABLE leadroute.pool_member ENABLE ROW LEVEL SECURITY;

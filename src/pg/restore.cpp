@@ -1,7 +1,7 @@
 // A restore of data alone finds the triggers in place. Its leads must not be routed again: what is
 // restored is their record too, before them or after them.
 //
-// A lead that has a record is left alone. Of any other the record says what the row says, its owner or
+// A lead that has a record is left alone, as is one whose table's attachment has not arrived yet. Of any other the record says what the row says, its owner or
 // that it waits, until the record that belongs to it arrives and takes the place of that
 // (replace_provisional() in sql/restore.sql). If none arrives, no lead is without an outcome.
 #include "restore.h"
@@ -15,24 +15,36 @@ bool restore_running(void) {
     return !check_function_bodies && !row_security;
 }
 
-bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead_id) {
+static bool any_row(const char* sql, int count, Oid* types, Datum* values) {
     OwnerScope owner;
     owner_scope_begin(&owner);
     SPI_connect();
     PushActiveSnapshot(GetLatestSnapshot());
-    Oid types[] = {INT8OID, INT4OID, TEXTOID};
-    Datum values[] = {Int64GetDatum(key->tenant), Int32GetDatum(lead_table),
-                      CStringGetTextDatum(lead_id)};
-    if (SPI_execute_with_args("SELECT FROM leadroute._episodes($2, $3, $1) UNION ALL"
-                              " SELECT FROM leadroute.unmanaged_lead"
-                              " WHERE tenant = $1 AND lead_table = $2 AND lead_id = $3",
-                              lengthof(types), types, values, NULL, true, 1) != SPI_OK_SELECT)
+    if (SPI_execute_with_args(sql, count, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read the record");
     bool found = SPI_processed > 0;
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
     return found;
+}
+
+bool restore_is_attached(const Trigger* trigger) {
+    if (trigger->tgnargs != 1)
+        return true; // which is an error, and told as one
+    Oid types[] = {TEXTOID};
+    Datum values[] = {CStringGetTextDatum(trigger->tgargs[0])};
+    return any_row("SELECT FROM leadroute.lead_table WHERE id = $1::integer", 1, types, values);
+}
+
+bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead_id) {
+    Oid types[] = {INT8OID, INT4OID, TEXTOID};
+    Datum values[] = {Int64GetDatum(key->tenant), Int32GetDatum(lead_table),
+                      CStringGetTextDatum(lead_id)};
+    return any_row("SELECT FROM leadroute._episodes($2, $3, $1) UNION ALL"
+                   " SELECT FROM leadroute.unmanaged_lead"
+                   " WHERE tenant = $1 AND lead_table = $2 AND lead_id = $3",
+                   lengthof(types), types, values);
 }
 
 extern "C" {

@@ -5,5 +5,7 @@
 
 // Whether this session is pg_restore, or psql reading the script of pg_dump.
 bool restore_running(void);
+// Whether the attachment that the trigger names is there already.
+bool restore_is_attached(const Trigger* trigger);
 // Whether anything is recorded of the lead.
 bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead_id);

@@ -196,6 +196,9 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
     Frame* frame = frame_current();
     frame->last_deferred = false;
     frame_inspect(frame);
+    const bool restored = restore_running();
+    if (restored && !restore_is_attached(data->tg_trigger))
+        return PointerGetDatum(data->tg_trigtuple);
     LeadTable* table = lead_table_for(data);
     Lead lead;
     if (!read_lead(table, data->tg_relation, data->tg_trigslot, &lead))
@@ -205,7 +208,6 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
         record_is_open(lead.key.assignment, lead.key.tenant, table->id, lead.id))
         return PointerGetDatum(data->tg_trigtuple);
 
-    const bool restored = restore_running();
     if (restored && restore_has_record(&lead.key, table->id, lead.id))
         return PointerGetDatum(data->tg_trigtuple);
 

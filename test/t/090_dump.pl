@@ -62,7 +62,7 @@ sub contents
 	my ($server, $db) = @_;
 	my $rows = join ' UNION ALL ', map { "SELECT '$_ ' || t::text AS line FROM $_ t" } @own, @tables;
 	my $sequences = "SELECT format('%s %s', s.oid::regclass, pg_sequence_last_value(s.oid)) FROM pg_class s WHERE s.relkind = 'S' AND s.relnamespace IN ('leadroute'::regnamespace, 'public'::regnamespace)";
-	my $rights = "SELECT format('%s %s', relname, relacl) FROM pg_class WHERE relnamespace = 'leadroute'::regnamespace AND relkind IN ('r', 'v')"
+	my $rights = "SELECT format('%s %s', relname, (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(relacl) a)) FROM pg_class WHERE relnamespace = 'leadroute'::regnamespace AND relkind IN ('r', 'v')"
 	  . " UNION ALL SELECT format('%s %s %s', polrelid::regclass, polname, pg_get_expr(polqual, polrelid)) FROM pg_policy";
 	return $server->safe_psql($db, "SET search_path = ''; SELECT line FROM ($rows UNION ALL $sequences UNION ALL $rights) l ORDER BY line COLLATE \"C\"");
 }
@@ -84,11 +84,20 @@ my $before = contents($node, 'postgres');
 my $picks = next_picks($node, 'postgres');
 like($picks, qr/^\d+( \d+){11}\n\w+( \w+){2}$/, 'leads are routed');
 
+# What only one of the two has.
+sub difference
+{
+	my ($one, $other) = @_;
+	my (%one, %other);
+	$one{$_} = 1 for split /\n/, $one;
+	$other{$_} = 1 for split /\n/, $other;
+	return join "\n", (map { "- $_" } grep { !$other{$_} } sort keys %one), (map { "+ $_" } grep { !$one{$_} } sort keys %other);
+}
+
 sub same
 {
-	my ($server, $db, $what, $rights) = @_;
-	my ($expected, $got) = map { my $text = $_; $text =~ s/^\w+ \{.*\n|^leadroute\.\w+ (?:admin|app|own|names) .*\n?|^\w+ $\n?//mg unless $rights; $text } $before, contents($server, $db);
-	is($got, $expected, "$what: configuration, record, leads, sequences are the same");
+	my ($server, $db, $what) = @_;
+	is(difference($before, contents($server, $db)), '', "$what: configuration, record, leads, sequences are the same");
 	verify_ok($server, 0, "$what: verify() finds nothing", dbname => $db);
 	verify_ok($server, 7, "$what: nor for another tenant", dbname => $db);
 	is(next_picks($server, $db), $picks, "$what: routing goes on where it was");
@@ -102,6 +111,8 @@ sub tool
 	my ($out, $err);
 	my $done = IPC::Run::run([ $node->installed_command($command[0]), @command[ 1 .. $#command ] ], '>', \$out, '2>', \$err);
 	ok($done, "$what succeeds") or diag($err);
+	# a rep's manager is a rep, a pool's overflow a pool
+	$err =~ s/^pg_dump: warning: there are circular foreign-key constraints.*\n(?:pg_dump: (?:detail|hint): .*\n)+//mg;
 	is($err, '', "$what is silent");
 	return;
 }
@@ -115,13 +126,13 @@ tool('pg_dump --data-only', 'pg_dump', @from, '--data-only', '--disable-triggers
 sub fresh { my ($db) = @_; $node->safe_psql('postgres', "CREATE DATABASE $db"); return ('-d', $node->connstr($db)); }
 
 tool('psql of the dump', 'psql', fresh('plain'), '-Xqo', '/dev/null', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/plain.sql");
-same($node, 'plain', 'plain', 1);
+same($node, 'plain', 'plain');
 tool('pg_restore -e', 'pg_restore', fresh('whole'), '-e', "$dir/custom");
-same($node, 'whole', 'whole', 1);
+same($node, 'whole', 'whole');
 tool('pg_restore -1', 'pg_restore', fresh('single'), '-1', "$dir/custom");
-same($node, 'single', 'one transaction', 1);
+same($node, 'single', 'one transaction');
 tool('pg_restore -j2', 'pg_restore', fresh('parallel'), '-e', '-j2', "$dir/directory");
-same($node, 'parallel', 'parallel', 1);
+same($node, 'parallel', 'parallel');
 
 for my $way ([], ['--disable-triggers'], ['-1'], [ '-j2' ])
 {
@@ -129,7 +140,7 @@ for my $way ([], ['--disable-triggers'], ['-1'], [ '-j2' ])
 	my @to = fresh($db);
 	tool('pg_restore --schema-only', 'pg_restore', @to, '-e', '--schema-only', "$dir/custom");
 	tool("pg_restore --data-only @$way", 'pg_restore', @to, '-e', '--data-only', @$way, "$dir/custom");
-	same($node, $db, "data only @$way", 1);
+	same($node, $db, "data only @$way");
 }
 
 # Leads alone: whatever becomes of the record, none is without one, and none is given to a rep.
@@ -146,11 +157,11 @@ for my $way ([], ['--disable-triggers'], ['-1'], [ '-j2' ])
 # A copy as template shares nothing with its original.
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE plain');
 $node->safe_psql('plain', "INSERT INTO leads (source) SELECT 'web' FROM generate_series(1, 5)");
-same($node, 'copy', 'template', 1);
+same($node, 'copy', 'template');
 
 # The extension dropped and made again knows nothing of the one before; a drop rolled back changes nothing.
 $node->safe_psql('copy', 'BEGIN; DROP EXTENSION leadroute CASCADE; ROLLBACK');
-same($node, 'copy', 'drop rolled back', 1);
+same($node, 'copy', 'drop rolled back');
 $node->safe_psql('copy', 'DROP EXTENSION leadroute CASCADE; CREATE EXTENSION leadroute');
 psql_is($node, 'SELECT count(*) FROM leadroute.assignment', '0', 'a new extension is empty', dbname => 'copy');
 $node->safe_psql('copy', <<'SQL');
