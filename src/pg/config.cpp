@@ -92,6 +92,8 @@ static void read_members(int64 tenant, Configuration* out, MemoryContext context
             " m.daily_cap, m.paused"
             " FROM leadroute.pool_member m JOIN leadroute.pool p"
             "   ON p.tenant = m.tenant AND p.name = m.pool"
+            // in a restore memberships may arrive before their reps
+            " JOIN leadroute.rep r ON r.tenant = m.tenant AND r.id = m.rep"
             " WHERE m.tenant = $1 ORDER BY p.id, m.rep",
             tenant);
     out->member_count = (int32)SPI_processed;

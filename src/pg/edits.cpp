@@ -1,6 +1,7 @@
 // Triggers that notice SQL writing leadroute's own tables: configuration, and the record.
 #include "pick.h"
 #include "placement.h"
+#include "restore.h"
 #include "shared.h"
 #include "tenant.h"
 #include "transaction.h"
@@ -26,7 +27,11 @@ static bool is_lead_table(const TriggerData* data) {
 }
 
 static void config_row(const TriggerData* data, HeapTuple tuple) {
-    config_changed(tenant_column(data, tuple), false);
+    int64 tenant = tenant_column(data, tuple);
+    config_changed(tenant, false);
+    // who is restored has not joined: the record says where everybody stands
+    if (restore_running())
+        record_edited(placement(InvalidOid, tenant), tenant, true);
 }
 
 // A manual row that _give() has charged already, until it is inserted.

@@ -58,6 +58,7 @@ static void recount_init(Recount* r, Block* block, const Checkpoint* checkpoint)
     r->checkpoint = checkpoint;
     r->rep_wanted = static_cast<bool*>(zeroed(block->rep_count, sizeof(bool)));
     r->member_wanted = static_cast<bool*>(zeroed(block->member_count, sizeof(bool)));
+    r->member_full = static_cast<bool*>(zeroed(block->member_count, sizeof(bool)));
     r->last_ticket = static_cast<int64*>(zeroed(block->member_count, sizeof(int64)));
     r->last_at = static_cast<TimestampTz*>(zeroed(block->member_count, sizeof(TimestampTz)));
     r->last_deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
@@ -167,6 +168,9 @@ void count_all(Recount* r, const TenantKey* key, Block* block, const Checkpoint*
     r->max_ticket = checkpoint->ticket;
     memset(r->rep_wanted, true, block->rep_count);
     memset(r->member_wanted, true, block->member_count);
+    for (int32 i = 0; i < block->member_count; i++)
+        r->member_full[i] = find_in_checkpoint(checkpoint, block->pool(block->member(i)->pool)->id,
+                                               block->tag(i)->id) == NULL;
     recount_rows(r, key);
     restore_last_turns(block, r->last_at);
 

@@ -114,7 +114,7 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
     if (member >= 0 && r->member_wanted[member]) {
         MemberState* m = block->member(member);
         // no checkpoint includes a transaction in progress, even if its rows have no ticket
-        bool newer = r->full || TransactionIdIsValid(row->in_progress) ||
+        bool newer = r->full || r->member_full[member] || TransactionIdIsValid(row->in_progress) ||
                      newer_than_checkpoint(r->checkpoint, row->ticket);
         if (row->has_day)
             days_add(&m->days, row->day, 1, flying);
@@ -258,10 +258,14 @@ void recount_rows(Recount* r, const TenantKey* key) {
     for (int32 i = 0; i < r->block->rep_count; i++) {
         RepState* rep = r->block->rep(i);
         bool wanted = r->rep_wanted[i];
-        for (int32 k = 0; k < rep->member_count; k++)
-            wanted = wanted || r->member_wanted[*r->block->member_of_rep(rep->first_member + k)];
+        bool full = false;
+        for (int32 k = 0; k < rep->member_count; k++) {
+            int32 member = *r->block->member_of_rep(rep->first_member + k);
+            wanted = wanted || r->member_wanted[member];
+            full = full || r->member_full[member];
+        }
         if (wanted)
-            count_rep(r, record, index, &columns, key->tenant, i, since);
+            count_rep(r, record, index, &columns, key->tenant, i, full ? kAllDays : since);
     }
     finish_days(r, zones);
     index_close(index, AccessShareLock);

@@ -93,6 +93,7 @@ struct Recount {
     const Checkpoint* checkpoint;
     bool* rep_wanted;    // by rep index; its rows of every pool are read
     bool* member_wanted; // by member index
+    bool* member_full;   // by member index: unknown to the checkpoint, so all its rows count
     bool full;           // all of history, not only what is newer than the checkpoint
     bool keep_pending;   // note rows in progress (a private block has no use for that)
     int64 max_ticket;
