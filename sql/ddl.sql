@@ -123,6 +123,10 @@ AS $$
 DECLARE
     command record;
 BEGIN
+    IF TG_TAG = 'ALTER TABLE' AND EXISTS (
+        SELECT FROM pg_event_trigger_ddl_commands() c WHERE c.schema_name = 'leadroute' AND NOT c.in_extension) THEN
+        PERFORM leadroute._keep_always();
+    END IF;
     IF NOT EXISTS (SELECT FROM leadroute.lead_table) THEN
         RETURN;
     END IF;

@@ -26,8 +26,8 @@ BEGIN
     item := 'versions';
     ok := library = extension AND extension IS NOT DISTINCT FROM coalesce(installed, extension);
     detail := CASE WHEN ok THEN format('library, extension and installed files are %s', extension)
-        ELSE format('library loaded %s, extension %s, installed %s: ', library, extension, coalesce(installed, 'none'))
-            || CASE WHEN library IS DISTINCT FROM coalesce(installed, extension) THEN 'restart the server, then ' ELSE '' END
+        ELSE format('library loaded %s, extension %s, installed %s: ', library, extension, coalesce(installed, 'unknown'))
+            || CASE WHEN library = installed THEN '' ELSE 'restart the server if it has not been since the files were installed, then ' END
             || 'ALTER EXTENSION leadroute UPDATE' END;
     RETURN NEXT;
 

@@ -52,3 +52,22 @@ CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.rule
 CREATE TRIGGER z_restore AFTER INSERT ON leadroute.rule
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
 ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER z_restore;
+
+CREATE FUNCTION leadroute._keep_always() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lost record;
+BEGIN
+    FOR lost IN
+        SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        WHERE c.relnamespace = 'leadroute'::regnamespace AND t.tgenabled = 'O'
+          AND t.tgname IN ('config_changed', 'config_truncated', 'z_restore',
+              'record_inserted', 'record_updated', 'record_deleted', 'record_truncated')
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', lost.relation, lost.tgname);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION leadroute._keep_always() IS
+    'Makes triggers ALWAYS again that pg_restore --disable-triggers has left merely enabled.';

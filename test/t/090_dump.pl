@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use IPC::Run;
 use LeadrouteTest;
+use LeadrouteTest::Contents;
 use LeadrouteTest::Leads;
 use PostgreSQL::Test::Utils ();
 use Test::More;
@@ -52,21 +53,6 @@ UPDATE leadroute.rep SET paused = true WHERE name = 'Rep 2';
 UPDATE leadroute.rep SET paused = false WHERE name = 'Rep 2';
 SQL
 
-# All that must be the same, row by row.
-my @own = split /\n/, $node->safe_psql('postgres', <<'SQL');
-SELECT format('leadroute.%I', relname) FROM pg_class WHERE relnamespace = 'leadroute'::regnamespace AND relkind = 'r' AND relname <> 'checkpoint' ORDER BY 1
-SQL
-
-sub contents
-{
-	my ($server, $db) = @_;
-	my $rows = join ' UNION ALL ', map { "SELECT '$_ ' || t::text AS line FROM $_ t" } @own, @tables;
-	my $sequences = "SELECT format('%s %s', s.oid::regclass, pg_sequence_last_value(s.oid)) FROM pg_class s WHERE s.relkind = 'S' AND s.relnamespace IN ('leadroute'::regnamespace, 'public'::regnamespace)";
-	my $rights = "SELECT format('%s %s', relname, (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(relacl) a)) FROM pg_class WHERE relnamespace = 'leadroute'::regnamespace AND relkind IN ('r', 'v')"
-	  . " UNION ALL SELECT format('%s %s %s', polrelid::regclass, polname, pg_get_expr(polqual, polrelid)) FROM pg_policy";
-	return $server->safe_psql($db, "SET search_path = ''; SELECT line FROM ($rows UNION ALL $sequences UNION ALL $rights) l ORDER BY line COLLATE \"C\"");
-}
-
 # The next picks, by the shares so far; rolled back, so that the database stays as it was.
 sub next_picks
 {
@@ -80,24 +66,14 @@ ROLLBACK;
 SQL
 }
 
-my $before = contents($node, 'postgres');
+my $before = contents($node, 'postgres', @tables);
 my $picks = next_picks($node, 'postgres');
 like($picks, qr/^\d+( \d+){11}\n\w+( \w+){2}$/, 'leads are routed');
-
-# What only one of the two has.
-sub difference
-{
-	my ($one, $other) = @_;
-	my (%one, %other);
-	$one{$_} = 1 for split /\n/, $one;
-	$other{$_} = 1 for split /\n/, $other;
-	return join "\n", (map { "- $_" } grep { !$other{$_} } sort keys %one), (map { "+ $_" } grep { !$one{$_} } sort keys %other);
-}
 
 sub same
 {
 	my ($server, $db, $what) = @_;
-	is(difference($before, contents($server, $db)), '', "$what: configuration, record, leads, sequences are the same");
+	is(difference($before, contents($server, $db, @tables)), '', "$what: configuration, record, leads, sequences are the same");
 	verify_ok($server, 0, "$what: verify() finds nothing", dbname => $db);
 	verify_ok($server, 7, "$what: nor for another tenant", dbname => $db);
 	is(next_picks($server, $db), $picks, "$what: routing goes on where it was");
