@@ -1,10 +1,10 @@
 // Functions that do with the rights of leadroute's owner what their caller may ask for.
 //
 // leadroute.f(a, b) declared with leadroute_for_caller runs leadroute._f_for(caller, a, b), which
-// nobody else may execute, as the owner of leadroute's tables. The caller is whoever's rights are in
-// force where f is called. SECURITY DEFINER could not tell that: in it current_user is the owner, and
-// the login and SET ROLE are those of a superuser also where one happens to run somebody else's
-// function.
+// nobody else may execute, as the owner of leadroute's tables. The caller is whoever's rights are
+// in force where f is called. SECURITY DEFINER could not tell that: in it current_user is the
+// owner, and the login and SET ROLE are those of a superuser also where one happens to run somebody
+// else's function.
 #include "leadroute.h"
 
 extern "C" {
@@ -35,8 +35,7 @@ static FmgrInfo* implementation(FmgrInfo* gate) {
     if (!OidIsValid(oid))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
                         errmsg("function %s has no function %s behind it", name, wanted)));
-    FmgrInfo* info =
-        static_cast<FmgrInfo*>(MemoryContextAlloc(gate->fn_mcxt, sizeof(FmgrInfo)));
+    FmgrInfo* info = static_cast<FmgrInfo*>(MemoryContextAlloc(gate->fn_mcxt, sizeof(FmgrInfo)));
     fmgr_info_cxt(oid, info, gate->fn_mcxt);
     gate->fn_extra = info;
     return info;

@@ -1,10 +1,9 @@
 // The history of configuration: triggers that number a row's changes and log them.
 //
-//   stamp(), BEFORE INSERT OR UPDATE ROW: sets version and changed_at. What a superuser inserts with
-//   a version, as a restore does, keeps both, and the log's trigger leaves it alone: its history is
-//   part of what is restored.
-//   log_change('key column', …), AFTER ROW and, for TRUNCATE, BEFORE STATEMENT: writes config_change,
-//   which nobody but its owner may.
+//   stamp(), BEFORE INSERT OR UPDATE ROW: sets version and changed_at. What a superuser inserts
+//   with a version, as a restore does, keeps both, and the log's trigger leaves it alone: its
+//   history is part of what is restored. log_change('key column', …), AFTER ROW and, for TRUNCATE,
+//   BEFORE STATEMENT: writes config_change, which nobody but its owner may.
 #include "leadroute.h"
 
 struct Stamp {
@@ -50,12 +49,12 @@ static Datum row_json(HeapTuple row, TupleDesc columns) {
     return DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
 }
 
-static const char kInsert[] =
-    "INSERT INTO leadroute.config_change"
-    " (tenant, changed_by, login, table_name, key, version, old, new)"
-    " SELECT COALESCE((r.row ->> 'tenant')::bigint, 0), $1, $2, $3,"
-    " (SELECT jsonb_object_agg(k, r.row -> k) FROM unnest($4) k),"
-    " COALESCE((r.new ->> 'version')::integer, (r.old ->> 'version')::integer + 1, 1), r.old, r.new";
+static const char kInsert[] = "INSERT INTO leadroute.config_change"
+                              " (tenant, changed_by, login, table_name, key, version, old, new)"
+                              " SELECT COALESCE((r.row ->> 'tenant')::bigint, 0), $1, $2, $3,"
+                              " (SELECT jsonb_object_agg(k, r.row -> k) FROM unnest($4) k),"
+                              " COALESCE((r.new ->> 'version')::integer, (r.old ->> "
+                              "'version')::integer + 1, 1), r.old, r.new";
 
 static SPIPlanPtr one_row; // the statement for one changed row, for all tables
 
@@ -74,8 +73,8 @@ static SPIPlanPtr statement(const char* truncated) {
                                 " FROM leadroute.%s t WHERE $5 IS NULL AND $6 IS NULL) r",
                                 quote_identifier(truncated)));
     if (one_row == NULL) {
-        SPIPlanPtr plan =
-            prepare("(SELECT $5::jsonb AS old, $6::jsonb AS new, COALESCE($6, $5)::jsonb AS row) r");
+        SPIPlanPtr plan = prepare(
+            "(SELECT $5::jsonb AS old, $6::jsonb AS new, COALESCE($6, $5)::jsonb AS row) r");
         if (SPI_keepplan(plan) != 0)
             elog(ERROR, "cannot keep the log's statement");
         one_row = plan;
@@ -91,13 +90,13 @@ static void write_log(TriggerData* data, const char* truncated, Datum old_row, D
     NameData changed_by, login;
     namestrcpy(&changed_by, GetUserNameFromId(GetUserId(), false));
     namestrcpy(&login, GetUserNameFromId(GetSessionUserId(), true));
-    Datum values[] = {NameGetDatum(&changed_by),
-                      NameGetDatum(&login),
-                      CStringGetTextDatum(RelationGetRelationName(data->tg_relation)),
-                      PointerGetDatum(construct_array(keys, trigger->tgnargs, TEXTOID, -1, false,
-                                                      TYPALIGN_INT)),
-                      old_row,
-                      new_row};
+    Datum values[] = {
+        NameGetDatum(&changed_by),
+        NameGetDatum(&login),
+        CStringGetTextDatum(RelationGetRelationName(data->tg_relation)),
+        PointerGetDatum(construct_array(keys, trigger->tgnargs, TEXTOID, -1, false, TYPALIGN_INT)),
+        old_row,
+        new_row};
     char nulls[] = {' ', ' ', ' ', ' ', old_row == 0 ? 'n' : ' ', new_row == 0 ? 'n' : ' '};
     OwnerScope owner;
     owner_scope_begin(&owner);

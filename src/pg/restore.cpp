@@ -1,9 +1,10 @@
 // A restore of data alone finds the triggers in place. Its leads must not be routed again: what is
 // restored is their record too, before them or after them.
 //
-// A lead that has a record is left alone, as is one whose table's attachment has not arrived yet. Of any other the record says what the row says, its owner or
-// that it waits, until the record that belongs to it arrives and takes the place of that
-// (replace_provisional() in sql/restore.sql). If none arrives, no lead is without an outcome.
+// A lead that has a record is left alone, as is one whose table's attachment has not arrived yet.
+// Of any other the record says what the row says, its owner or that it waits, until the record that
+// belongs to it arrives and takes the place of that (replace_provisional() in sql/restore.sql). If
+// none arrives, no lead is without an outcome.
 #include "restore.h"
 
 extern "C" {

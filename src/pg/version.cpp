@@ -12,6 +12,11 @@ extern "C" {
 #include "utils/fmgroids.h"
 }
 
+// The Makefile says which; tools that only read the sources need none.
+#ifndef LEADROUTE_VERSION
+#define LEADROUTE_VERSION "unknown"
+#endif
+
 // Found as one string in the file, so that a test can make a library of another version.
 static const char kVersion[] = "leadroute library version " LEADROUTE_VERSION;
 
@@ -29,8 +34,8 @@ static char* extension_version(void) {
     char* version = NULL;
     if (HeapTupleIsValid(row)) {
         bool isnull;
-        Datum value = heap_getattr(row, Anum_pg_extension_extversion,
-                                   RelationGetDescr(extensions), &isnull);
+        Datum value =
+            heap_getattr(row, Anum_pg_extension_extversion, RelationGetDescr(extensions), &isnull);
         version = isnull ? NULL : TextDatumGetCString(value);
     }
     systable_endscan(scan);
