@@ -27,30 +27,26 @@ CREATE TRIGGER restored BEFORE INSERT ON leadroute.unmanaged_lead
 -- it. Rows of a dump have been checked, so these tables' triggers and foreign keys rest while it is
 -- read; but for those by which memory follows (route.sql).
 CREATE FUNCTION leadroute._rest_triggers() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- local to this transaction, which in parallel is this statement
-    PERFORM set_config('session_replication_role', CASE TG_WHEN WHEN 'BEFORE' THEN 'replica' ELSE 'origin' END, true);
-    RETURN NULL;
-END
-$$;
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_rest_triggers';
 COMMENT ON FUNCTION leadroute._rest_triggers() IS
     'Lets triggers and foreign keys rest from before to after a statement of a restore.';
 CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.pool
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
 CREATE TRIGGER z_restore AFTER INSERT ON leadroute.pool
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER a_restore;
 ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER z_restore;
 CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.pool_member
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
 CREATE TRIGGER z_restore AFTER INSERT ON leadroute.pool_member
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER a_restore;
 ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER z_restore;
 CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.rule
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
 CREATE TRIGGER z_restore AFTER INSERT ON leadroute.rule
     FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
+ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER a_restore;
 ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER z_restore;
 
 CREATE FUNCTION leadroute._keep_always() RETURNS void
@@ -62,7 +58,7 @@ BEGIN
     FOR lost IN
         SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
         WHERE c.relnamespace = 'leadroute'::regnamespace AND t.tgenabled = 'O'
-          AND t.tgname IN ('config_changed', 'config_truncated', 'z_restore',
+          AND t.tgname IN ('config_changed', 'config_truncated', 'a_restore', 'z_restore',
               'record_inserted', 'record_updated', 'record_deleted', 'record_truncated')
     LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', lost.relation, lost.tgname);

@@ -50,10 +50,28 @@ bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead
 
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_restoring);
+PG_FUNCTION_INFO_V1(leadroute_rest_triggers);
 
 // _restoring() -> bool
 Datum leadroute_restoring(PG_FUNCTION_ARGS) {
     (void)fcinfo;
     PG_RETURN_BOOL(restore_running());
+}
+
+// BEFORE STATEMENT: session_replication_role = replica; AFTER STATEMENT: what it was before. Local
+// to the transaction, so that an error between the two leaves nothing behind.
+Datum leadroute_rest_triggers(PG_FUNCTION_ARGS) {
+    static int previous = SESSION_REPLICATION_ROLE_ORIGIN;
+    static const char* const names[] = {"origin", "replica", "local"};
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("this function can only be called as a trigger")));
+    bool before = TRIGGER_FIRED_BEFORE(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_event);
+    if (before)
+        previous = SessionReplicationRole;
+    (void)set_config_option("session_replication_role", before ? "replica" : names[previous],
+                            superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                            true, 0, false);
+    PG_RETURN_POINTER(NULL);
 }
 }
