@@ -25,8 +25,10 @@ UPDATE leads SET owner_id = 1 WHERE id = 2;
 DELETE FROM leads WHERE id = 3;
 SQL
 
-# Edits by hand that leadroute does not notice.
-sub unseen { return "SET session_replication_role = replica; $_[0]; RESET session_replication_role; SELECT leadroute._forget(0)" }
+# Edits by hand that leadroute does not notice: memory follows the record also where other triggers do
+# not fire.
+sub unfollowed { return "SET session_replication_role = replica; ALTER TABLE leadroute.assignment DISABLE TRIGGER USER; $_[0]; ALTER TABLE leadroute.assignment ENABLE TRIGGER USER; RESET session_replication_role" }
+sub unseen { return unfollowed($_[0]) . '; SELECT leadroute._forget(0)' }
 
 my $engine = "INSERT INTO leadroute.assignment (lead_table, lead_id, rep, pool, day, rep_cap, member_cap) SELECT lead_table, '%s', rep, pool, day, rep_cap, member_cap FROM leadroute.assignment WHERE %s LIMIT 1";
 my $lead = 'INSERT INTO leads (id) VALUES (%s)';
@@ -55,7 +57,7 @@ my @faults = (
 	[ 'leads deleted with triggers off', unseen('DELETE FROM leads WHERE id IN (10, 11)'), '0|0|0|0|2' ],
 	[ 'an open record of a lead table that is gone', unseen(
 			"INSERT INTO leadroute.assignment (lead_table, lead_id, rep, method) VALUES (99, '1', 3, 'manual')"), '0|0|0|0|1' ],
-	[ 'memory that missed two records', "SET session_replication_role = replica; $lead; $engine; $lead; $engine; RESET session_replication_role", '0|0|0|6|0' ],
+	[ 'memory that missed two records', unfollowed("$lead; $engine; $lead; $engine"), '0|0|0|6|0' ],
 );
 
 # Into which keys the placeholders of the last one go.
