@@ -288,15 +288,22 @@ AS $$
 $$;
 COMMENT ON FUNCTION leadroute._why_json(leadroute.assignment) IS 'One episode''s explanation as JSON, with names.';
 
-CREATE FUNCTION leadroute._why_candidate(candidate jsonb, tenant bigint) RETURNS text
+CREATE FUNCTION leadroute._candidate_words(candidate jsonb) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('    %s: ', leadroute._rep_name((candidate ->> 'rep')::bigint, tenant)) || CASE candidate ->> 'state'
+    SELECT CASE candidate ->> 'state'
         WHEN 'picked' THEN 'picked' || coalesce(', now ' || leadroute._turns((candidate ->> 'deficit')::numeric), '')
         WHEN 'turn' THEN 'others were due first' || coalesce(', ' || leadroute._turns((candidate ->> 'deficit')::numeric), '')
         WHEN 'rep_cap' THEN format('daily cap reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
         WHEN 'member_cap' THEN format('daily cap in this pool reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
         ELSE leadroute._state_words(candidate ->> 'state') END
+$$;
+COMMENT ON FUNCTION leadroute._candidate_words(jsonb) IS 'Why one member was, or was not, the one to receive a lead, with counts.';
+
+CREATE FUNCTION leadroute._why_candidate(candidate jsonb, tenant bigint) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('    %s: %s', leadroute._rep_name((candidate ->> 'rep')::bigint, tenant), leadroute._candidate_words(candidate))
 $$;
 COMMENT ON FUNCTION leadroute._why_candidate(jsonb, bigint) IS 'why()''s line about one member.';
 

@@ -68,13 +68,11 @@ static void count(const TenantKey* key, Counter counter) {
 }
 
 // Nobody took it: it waits in the queue of the pool it was meant for, or in `unmatched`.
-static void wait(const TenantKey* key, const Pick* picked, int32 pool, bool matched, Decision* d) {
-    d->row.pool = pool;
-    explanation.note = matched ? core::Note::nobody : core::Note::unmatched;
-    count(key, COUNT_WAITING);
-    if (!matched && pool == 0)
+static void wait(const Pick* picked, const PickRequest* request, Decision* d) {
+    d->row.pool = request->pool;
+    explanation.note = d->rule != NULL ? core::Note::nobody : core::Note::unmatched;
+    if (d->rule == NULL && request->pool == 0)
         return;
-    count(key, COUNT_CAPPED);
     d->alert = "nobody_available";
     d->alert_message =
         picked->memory_full
@@ -82,45 +80,67 @@ static void wait(const TenantKey* key, const Pick* picked, int32 pool, bool matc
             : "All its members, and those of its overflow pools, are away or capped.";
 }
 
-void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
+// Finds the rule, and says whom it asks for a taker.
+static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
     TimestampTz now = GetCurrentTimestamp();
     start(table, lead, now, d);
     d->rule = rules_match(rules->rules, lead->slot, now, &d->failures);
     const Rule* rule = d->rule;
-    if (d->failures.count > 0) {
+    if (d->failures.count > 0)
         explain_failures(&d->failures);
-        count(&lead->key, COUNT_RULE_ERRORS);
-    }
-    PickRequest request = {&lead->key,
-                           rule == NULL ? rules->fallback_pool : rule->pool,
-                           rule == NULL ? 0 : rule->rep,
-                           rule == NULL ? 0 : rule->overflow_pool,
-                           ref_need(table),
-                           now};
-    if (rule != NULL) {
-        d->row.rule = rule->id;
-        d->row.has_label = rule->has_label;
-        d->row.label = rule->label;
-    } else {
+    if (rule == NULL) {
         explanation.note = core::Note::unmatched;
+        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table), now};
+    }
+    d->row.rule = rule->id;
+    d->row.has_label = rule->has_label;
+    d->row.label = rule->label;
+    return {&lead->key, rule->pool, rule->rep, rule->overflow_pool, ref_need(table), now};
+}
+
+static void settle(LeadTable* table, TenantRules* rules, const PickRequest* request,
+                   const Pick* picked, Decision* d) {
+    if (!picked->found) {
+        wait(picked, request, d);
+        return;
+    }
+    take(picked, d);
+    d->row.method = picked->overflowed ? "overflow" : "push";
+    d->sets_owner = owner_from_rep(table, rules, picked->rep, &d->owner);
+}
+
+void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
+    PickRequest request = match(table, rules, lead, d);
+    if (d->failures.count > 0)
+        count(&lead->key, COUNT_RULE_ERRORS);
+    if (d->rule == NULL)
         count(&lead->key, COUNT_UNMATCHED);
-    }
     Pick picked = {};
-    if (rule != NULL || request.pool != 0)
+    if (request.pool != 0 || request.rep != 0)
         pick(&request, &picked, &explanation);
-    if (picked.found) {
-        take(&picked, d);
-        d->row.method = picked.overflowed ? "overflow" : "push";
-        d->sets_owner = owner_from_rep(table, rules, picked.rep, &d->owner);
-    } else {
-        wait(&lead->key, &picked, request.pool, rule != NULL, d);
+    settle(table, rules, &request, &picked, d);
+    if (!picked.found) {
+        count(&lead->key, COUNT_WAITING);
+        if (d->alert != NULL)
+            count(&lead->key, COUNT_CAPPED);
     }
-    if (rule == NULL && d->alert == NULL) {
+    if (d->rule == NULL && d->alert == NULL) {
         d->alert = "unmatched";
         d->alert_message = request.pool != 0 ? "no rule matched: leads go to the fallback pool"
                                              : "no rule matched: leads wait in the queue unmatched";
     }
     finish(d);
+}
+
+void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,
+                     void* context, Decision* d) {
+    PickRequest request = match(table, rules, lead, d);
+    Pick picked = {};
+    if (request.pool != 0 || request.rep != 0)
+        pick_rehearse(&request, &picked, &explanation, visit, context);
+    settle(table, rules, &request, &picked, d);
+    d->row.explanation_length = core::encode(explanation, encoded);
+    d->row.explanation = encoded;
 }
 
 void decide_given(LeadTable* table, const Lead* lead, Datum owner, Decision* d) {

@@ -28,6 +28,10 @@ struct Decision {
 
 // Routes the lead by its tenant's rules. Charges the turn; writes nothing.
 void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* decision);
+// What decide() would say next, on copies: charges, counts, raises and writes nothing. `rules` are
+// of lead_table_rehearse().
+void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,
+                     void* context, Decision* decision);
 // Records that the app named the owner itself.
 void decide_given(LeadTable* table, const Lead* lead, Datum owner, Decision* decision);
 // Lets the lead wait in `unmatched`: there is no shared memory to count in, or somebody took the

@@ -63,3 +63,15 @@ inline bool walk_tree(Node* node, TreeWalker walker, void* context) {
         node, reinterpret_cast<Untyped>(reinterpret_cast<void (*)()>(walker)), context);
 #endif
 }
+
+// expression_tree_mutator(), the same way.
+typedef Node* (*TreeMutator)(Node* node, void* context);
+inline Node* mutate_tree(Node* node, TreeMutator mutator, void* context) {
+#if LR_PG16_GE
+    return expression_tree_mutator(node, mutator, context);
+#else
+    using Untyped = Node* (*)();
+    return expression_tree_mutator(
+        node, reinterpret_cast<Untyped>(reinterpret_cast<void (*)()>(mutator)), context);
+#endif
+}

@@ -91,15 +91,6 @@ static int64 own_turns(const Look* l, const Block* block, int32 pool, int64 rep,
     return total.turns;
 }
 
-static ReturnSetInfo* start_rows(FunctionCallInfo fcinfo) {
-#if LR_PG16_GE
-    InitMaterializedSRF(fcinfo, 0);
-#else
-    SetSingleFuncCall(fcinfo, 0);
-#endif
-    return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-}
-
 static Datum cap_value(int32 cap, bool* isnull) {
     *isnull = cap == kNoCap;
     return Int32GetDatum(cap);

@@ -157,12 +157,28 @@ static int attachment_of(const Trigger* trigger) {
     return pg_strtoint32(trigger->tgargs[0]);
 }
 
+// The trigger that routes the leads of this relation.
+static const Trigger* routing_trigger(Relation relation) {
+    const TriggerDesc* triggers = relation->trigdesc;
+    for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++) {
+        const Trigger* trigger = &triggers->triggers[i];
+        const char* name = get_func_name(trigger->tgfoid);
+        if (name != NULL && strcmp(name, "route_lead") == 0 &&
+            get_func_namespace(trigger->tgfoid) == leadroute_schema())
+            return trigger;
+    }
+    ereport(ERROR, (errcode(ERRCODE_LR_NOT_ATTACHED),
+                    errmsg("table \"%s\" is not attached", RelationGetRelationName(relation)),
+                    errdetail("It has no trigger that calls leadroute.route_lead()."),
+                    errhint("Attach it with leadroute.attach().")));
+    return NULL;
+}
+
 static uint64 attachments_now(void) {
     return shared_ready() ? pg_atomic_read_u64(&shared->attachments) : 0;
 }
 
-LeadTable* lead_table_for(const TriggerData* trigger) {
-    Relation relation = trigger->tg_relation;
+static LeadTable* find_table(Relation relation, const Trigger* trigger) {
     if (tables == NULL)
         make_tables();
     bool found;
@@ -172,6 +188,8 @@ LeadTable* lead_table_for(const TriggerData* trigger) {
         table->serial == config_serial())
         return table;
 
+    if (trigger == NULL)
+        trigger = routing_trigger(relation);
     if (found && table->context != NULL)
         MemoryContextDelete(table->context);
     memset(static_cast<void*>(table), 0, sizeof(*table));
@@ -182,14 +200,22 @@ LeadTable* lead_table_for(const TriggerData* trigger) {
     table->context =
         AllocSetContextCreate(tables_context, "leadroute lead table", ALLOCSET_SMALL_SIZES);
     version_require();
-    table->id = attachment_of(trigger->tg_trigger);
+    table->id = attachment_of(trigger);
     describe(table, relation);
-    table->later_before_trigger = has_later_trigger(relation, trigger->tg_trigger);
+    table->later_before_trigger = has_later_trigger(relation, trigger);
     find_after_trigger(table, relation);
     table->attachments = attachments;
     table->serial = serial;
     table->outdated = false;
     return table;
+}
+
+LeadTable* lead_table_for(const TriggerData* trigger) {
+    return find_table(trigger->tg_relation, trigger->tg_trigger);
+}
+
+LeadTable* lead_table_of(Relation relation) {
+    return find_table(relation, NULL);
 }
 
 // --- the rules of a tenant ---
@@ -239,8 +265,8 @@ static void read_fallback(const LeadTable* table, TenantRules* tenant) {
     }
 }
 
-static void compile(LeadTable* table, TenantRules* tenant, Relation relation) {
-    tenant->rules = rules_compile(relation, table->id, tenant->key.tenant, tenant->context);
+// What the owner column and the fallback need to know of the tenant.
+static void read_around(const LeadTable* table, TenantRules* tenant) {
     OwnerScope owner;
     owner_scope_begin(&owner);
     SPI_connect();
@@ -251,6 +277,20 @@ static void compile(LeadTable* table, TenantRules* tenant, Relation relation) {
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
+}
+
+static void compile(LeadTable* table, TenantRules* tenant, Relation relation) {
+    tenant->rules = rules_compile(relation, table->id, tenant->key.tenant, tenant->context);
+    read_around(table, tenant);
+}
+
+TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const TenantKey* key) {
+    TenantRules* tenant = static_cast<TenantRules*>(palloc0(sizeof(TenantRules)));
+    tenant->context = CurrentMemoryContext;
+    tenant->key = *key;
+    tenant->rules = rules_rehearse(relation, table->id, key->tenant);
+    read_around(table, tenant);
+    return tenant;
 }
 
 static void unlink_tenant(LeadTable* table, TenantRules* tenant) {

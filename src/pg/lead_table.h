@@ -49,10 +49,15 @@ struct LeadTable {
 // The relation of this trigger call. Error: LR003 when it no longer is as attach() found it, LR002
 // when the trigger's attachment is gone.
 LeadTable* lead_table_for(const TriggerData* trigger);
+// The same without a trigger call at hand: of a table that route_lead() is a trigger of, else LR002.
+LeadTable* lead_table_of(Relation relation);
 
 // The tenant's rules, compiled when they changed since the statement before.
 TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantKey* key,
                               const Frame* frame);
+
+// The same for somebody who only asks, below the current memory context; see rules_rehearse().
+TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const TenantKey* key);
 
 // The owner column's value for a rep. False: it cannot be said in this column.
 bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner);

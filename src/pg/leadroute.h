@@ -87,6 +87,16 @@ inline LocalTransactionId local_transaction(void) {
 #endif
 }
 
+// Begins the result of a function that returns a set of rows.
+inline ReturnSetInfo* start_rows(FunctionCallInfo fcinfo) {
+#if LR_PG16_GE
+    InitMaterializedSRF(fcinfo, 0);
+#else
+    SetSingleFuncCall(fcinfo, 0);
+#endif
+    return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+}
+
 // This backend's place among all, from 0.
 inline int backend_index(void) {
 #if LR_PG17_GE

@@ -11,7 +11,9 @@ struct Site {
     const PickRequest* request;
     const ZoneDays* zones;
     core::Explanation* explanation;
-    int32* filtered; // scratch for members that may take this lead
+    int32* filtered;        // scratch for members that may take this lead
+    CandidateVisitor visit; // of a rehearsal
+    void* context;
 };
 
 static bool lacks_ref(const RepState* rep, RefNeed need) {
@@ -53,12 +55,11 @@ static core::Tried* explain_start(core::Explanation* explanation, int32 pool, in
     return tried;
 }
 
-static void explain_member(Site* site, core::Tried* tried, int32 member, int32 picked) {
+static void describe_member(Site* site, core::Candidate* c, int32 member, int32 picked) {
     Block* block = site->block;
     const MemberState* m = block->member(member);
     const RepState* rep = block->rep(m->rep);
     PoolState* pool = block->pool(m->pool);
-    core::Candidate* c = &tried->candidates[tried->candidate_count++];
     memset(c, 0, sizeof(*c));
     c->rep = rep->id;
     c->state = m->reason;
@@ -77,9 +78,25 @@ static void explain_member(Site* site, core::Tried* tried, int32 member, int32 p
     }
 }
 
+static void explain_member(Site* site, core::Tried* tried, int32 member, int32 picked) {
+    describe_member(site, &tried->candidates[tried->candidate_count++], member, picked);
+}
+
+static void visit_members(Site* site, PoolState* pool, int32 picked) {
+    core::Candidate candidate = {};
+    if (pool->queue.member_count == 0)
+        site->visit(site->context, pool->id, &candidate);
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        describe_member(site, &candidate, pool->first_member + k, picked);
+        site->visit(site->context, pool->id, &candidate);
+    }
+}
+
 // Up to 16 members each by name; of more the pick, the next three, and the rest by reason.
 static void explain_pool(Site* site, int32 pool_index, int32 picked) {
-    if (!leadroute_explain)
+    if (site->visit != NULL)
+        visit_members(site, site->block->pool(pool_index), picked);
+    else if (!leadroute_explain)
         return;
     Block* block = site->block;
     PoolState* pool = block->pool(pool_index);
@@ -215,8 +232,9 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
 static bool try_rep(Site* site, Pick* result) {
     Block* block = site->block;
     int32 i = block_find_rep(block, site->request->rep);
-    core::Tried* tried =
-        leadroute_explain ? explain_start(site->explanation, 0, i < 0 ? 0 : 1) : NULL;
+    core::Tried* tried = leadroute_explain || site->visit != NULL
+                             ? explain_start(site->explanation, 0, i < 0 ? 0 : 1)
+                             : NULL;
     if (i < 0)
         return false;
     look_beside(site, i, -1);
@@ -231,6 +249,8 @@ static bool try_rep(Site* site, Pick* result) {
         state = core::State::rep_cap;
     if (tried != NULL)
         tried->candidates[tried->candidate_count++] = {rep->id, state, 0, used, rep->cap};
+    if (site->visit != NULL)
+        site->visit(site->context, 0, &tried->candidates[0]);
     if (state != core::State::picked)
         return false;
     fill_pick(site, result, -1, i);
@@ -374,6 +394,49 @@ void pick(const PickRequest* request, Pick* result, core::Explanation* explanati
     site.request = request;
     site.explanation = explanation;
     act(request->key, &site, try_all, result);
+}
+
+// A copy of the tenant's shared block; NULL: shared memory is full.
+static Block* shared_copy(const TenantKey* key) {
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        TenantSlot* slot = tenant_ready(key);
+        Block* copy = slot == NULL ? NULL : tenant_copy(key, slot);
+        if (slot == NULL || copy != NULL)
+            return copy; // otherwise it was evicted in between
+    }
+}
+
+static Block* draft_copy(const TenantKey* key, Site* site) {
+    Block* draft = tenant_draft(key);
+    char* memory = static_cast<char*>(
+        MemoryContextAllocHuge(CurrentMemoryContext, draft->size + kBlockAlign));
+    Block* copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
+    memcpy(static_cast<void*>(copy), draft, draft->size);
+    TenantSlot* slot = slot_find(key);
+    site->draft = true;
+    site->beside = slot == NULL || slot->recount ? NULL : tenant_copy(key, slot);
+    return copy;
+}
+
+void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* explanation,
+                   CandidateVisitor visit, void* context) {
+    memset(static_cast<void*>(result), 0, sizeof(*result));
+    result->rep_cap = result->member_cap = kNoCap;
+    Site site = {};
+    site.request = request;
+    site.explanation = explanation;
+    site.visit = visit;
+    site.context = context;
+    site.block = config_is_draft(request->key->tenant) ? draft_copy(request->key, &site)
+                                                       : shared_copy(request->key);
+    result->memory_full = site.block == NULL;
+    if (result->memory_full)
+        return;
+    // the copies are there: whichever zones they name are known by now
+    site.zones = zone_days(request->now, true);
+    site.filtered = scratch(site.block->member_count);
+    try_all(&site, result);
 }
 
 static void give_to(Site* site, Pick* result) {

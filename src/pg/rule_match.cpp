@@ -32,6 +32,25 @@ void rule_set_prepare(RuleSet* set) {
     set->econtext->ecxt_param_list_info = set->parameters;
 }
 
+void rule_set_fault(RuleSet* set, int64 rule, int sqlstate, const char* message) {
+    RuleFault* fault =
+        static_cast<RuleFault*>(MemoryContextAllocZero(set->context, sizeof(RuleFault)));
+    fault->rule = rule;
+    fault->sqlstate = sqlstate;
+    fault->message = MemoryContextStrdup(set->context, message);
+    fault->next = set->faults;
+    set->faults = fault;
+}
+
+const RuleFault* rules_faults(const RuleSet* rules) {
+    return rules->faults;
+}
+
+// Is the error of a rule the error of who inserts the lead?
+static bool raises_errors(const RuleSet* set) {
+    return leadroute_on_rule_error == RULE_ERROR_ERROR && !set->rehearsal;
+}
+
 void rules_forbid_nesting(void) {
     if (running)
         ereport(ERROR, (errcode(ERRCODE_LR_EXPRESSION),
@@ -136,6 +155,8 @@ static void run_step(void* argument) {
 static void note_failure(RuleMatch* match, const RuleStep* step, int sqlstate,
                          const char* message) {
     RuleFailures* failures = match->failures;
+    if (match->set->rehearsal)
+        rule_set_fault(match->set, match->set->rules[step->first]->id, sqlstate, message);
     if (failures->count < kMaxFailures)
         failures->failure[failures->count] = {match->set->rules[step->first]->id, sqlstate};
     if (failures->count++ == 0) {
@@ -170,7 +191,7 @@ static void step_failed(RuleMatch* match, ErrorData* error) {
     RuleStep* step = &match->set->steps[match->step];
     step->state = NULL; // functions leave what they had begun behind in it
     end_subtransaction(match, false);
-    if (leadroute_on_rule_error == RULE_ERROR_ERROR || error_must_pass(error)) {
+    if (raises_errors(match->set) || error_must_pass(error)) {
         running = false;
         ReThrowError(error);
     }
@@ -181,7 +202,7 @@ static void step_failed(RuleMatch* match, ErrorData* error) {
 static void broken_step(RuleMatch* match, const RuleStep* step) {
     if (!period_holds(match, step))
         return;
-    if (leadroute_on_rule_error == RULE_ERROR_ERROR) {
+    if (raises_errors(match->set)) {
         end_subtransaction(match, false);
         running = false;
         ereport(ERROR, (errcode(step->sqlstate), errmsg("%s", step->message)));
@@ -201,8 +222,7 @@ static void match_guarded(RuleMatch* match) {
             broken_step(match, step);
             continue;
         }
-        if (step->kind != CONDITION_BARE && !match->in_subtransaction &&
-            leadroute_on_rule_error == RULE_ERROR_SKIP)
+        if (step->kind != CONDITION_BARE && !match->in_subtransaction && !raises_errors(set))
             begin_subtransaction(match);
         ErrorData* error = attempt(run_step, match);
         if (error != NULL)

@@ -68,6 +68,10 @@ struct RuleSet {
     // A compile for one rule only reports its first problem here instead of raising alerts.
     bool report_only;
     char* problem;
+
+    // A rehearsal keeps all that goes wrong.
+    bool rehearsal;
+    RuleFault* faults;
 };
 
 // rule_watch.cpp
@@ -76,6 +80,7 @@ void rule_set_depend_object(RuleSet* set, int cache, uint32 hash);
 void rule_set_depend_condition(RuleSet* set, const char* author, const Condition* condition);
 
 // rule_match.cpp
+void rule_set_fault(RuleSet* set, int64 rule, int sqlstate, const char* message);
 void rule_set_prepare(RuleSet* set);
 // Raises an error while a function of a rule runs: it may be of the very set at hand.
 void rules_forbid_nesting(void);

@@ -211,6 +211,11 @@ static void compile_label(void* argument) {
 static void report(Compiler* compiler, const char* message) {
     RuleSet* set = compiler->set;
     set->broken = true;
+    if (set->rehearsal) {
+        if (compiler->source->left_out) // others tell when they are met
+            rule_set_fault(set, compiler->source->rule->id, 0, message);
+        return;
+    }
     if (set->report_only) {
         if (set->problem == NULL)
             set->problem = MemoryContextStrdup(set->context, message);
@@ -228,7 +233,8 @@ static void report(Compiler* compiler, const char* message) {
 }
 
 static ErrorData* try_compile(Compiler* compiler, void (*body)(void*)) {
-    if (leadroute_on_rule_error == RULE_ERROR_ERROR && !compiler->set->report_only) {
+    const RuleSet* set = compiler->set;
+    if (leadroute_on_rule_error == RULE_ERROR_ERROR && !set->report_only && !set->rehearsal) {
         body(compiler);
         return NULL;
     }
@@ -270,7 +276,7 @@ static void compile_rule(Compiler* compiler) {
         source->message = MemoryContextStrdup(compiler->set->context, error->message);
         report(compiler, error->message);
     }
-    if (source->rule->has_label && !compiler->set->report_only)
+    if (source->rule->has_label && !compiler->set->report_only && !compiler->set->rehearsal)
         compile_labels(compiler);
 }
 
@@ -398,7 +404,8 @@ static void build_steps(Compiler* compiler) {
 }
 
 // Builds below the current memory context, so that an error on the way leaves nothing behind.
-static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 only_rule) {
+static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 only_rule,
+                        bool rehearsal) {
     rules_forbid_nesting();
     MemoryContext context =
         AllocSetContextCreate(CurrentMemoryContext, "leadroute rules", ALLOCSET_DEFAULT_SIZES);
@@ -407,6 +414,7 @@ static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 onl
     set->lead_table = lead_table;
     set->tenant = tenant;
     set->report_only = only_rule != 0;
+    set->rehearsal = rehearsal;
     rule_set_watch(set, lead);
 
     Compiler compiler = {};
@@ -433,13 +441,17 @@ static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 onl
 }
 
 RuleSet* rules_compile(Relation lead, int32 lead_table, int64 tenant, MemoryContext parent) {
-    RuleSet* set = compile(lead, lead_table, tenant, 0);
+    RuleSet* set = compile(lead, lead_table, tenant, 0, false);
     MemoryContextSetParent(set->context, parent);
     return set;
 }
 
+RuleSet* rules_rehearse(Relation lead, int32 lead_table, int64 tenant) {
+    return compile(lead, lead_table, tenant, 0, true);
+}
+
 char* rule_problem(Relation lead, int32 lead_table, int64 tenant, int64 rule) {
-    RuleSet* set = compile(lead, lead_table, tenant, rule);
+    RuleSet* set = compile(lead, lead_table, tenant, rule, false);
     char* problem = set->problem == NULL ? NULL : pstrdup(set->problem);
     rules_free(set);
     return problem;

@@ -57,6 +57,19 @@ struct RuleSet;
 RuleSet* rules_compile(Relation lead, int32 lead_table, int64 tenant, MemoryContext parent);
 void rules_free(RuleSet* rules);
 
+// The same for somebody who only asks: raises neither alerts nor, while compiling and matching, an
+// error of a rule, and keeps what went wrong instead. Labels are left out.
+RuleSet* rules_rehearse(Relation lead, int32 lead_table, int64 tenant);
+
+// What was wrong with a rule of a rehearsed set, or raised by it, in the set's memory context.
+struct RuleFault {
+    RuleFault* next;
+    int64 rule;
+    int sqlstate; // 0: the rule is inactive, its author does not exist
+    char* message;
+};
+const RuleFault* rules_faults(const RuleSet* rules);
+
 // False when an object that a condition depends on has changed since: compile anew.
 bool rules_valid(const RuleSet* rules);
 

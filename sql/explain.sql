@@ -1,0 +1,182 @@
+-- explain(): what would become of a lead that does not exist. The library decides on copies
+-- (src/pg/explain.cpp); here the lead becomes a row, and the answer words.
+
+CREATE FUNCTION leadroute._explain(lead regclass, tenant bigint, lead_row record, given jsonb,
+    OUT kind text, OUT rule bigint, OUT pool integer, OUT rep bigint, OUT outcome text,
+    OUT deficit double precision, OUT used integer, OUT cap integer, OUT message text, OUT explanation bytea)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_explain_lead';
+COMMENT ON FUNCTION leadroute._explain(regclass, bigint, record, jsonb) IS
+    'Decides for a row of the lead table without taking a turn or writing anything: a row for each member asked, in order, for each rule that failed, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing.';
+
+CREATE FUNCTION leadroute._explain_tenant(attachment leadroute.lead_table, lead jsonb, tenant bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    said CONSTANT text := lead ->> attachment.tenant_column::text;
+    problem text[];
+BEGIN
+    problem := CASE
+        WHEN tenant IS NULL THEN ARRAY['the tenant is NULL', 'Each lead belongs to one tenant.',
+            'Leave it out where there is only one.']
+        WHEN attachment.tenant_column IS NULL AND tenant <> 0 THEN ARRAY[
+            format('lead table "%s" has no leads of tenant %s', attachment.name, tenant),
+            'It has no tenant column: all its leads are of tenant 0.', 'Leave the tenant out.']
+        WHEN said !~ '^-?\d{1,18}$' THEN ARRAY[format('the lead''s %I is not a tenant', attachment.tenant_column),
+            format('It is %s.', said), 'Give a number, or leave it out.']
+        WHEN tenant <> 0 AND said::bigint <> tenant THEN ARRAY[
+            format('the lead is of tenant %s, not of tenant %s', said, tenant),
+            format('Its column "%s" says so.', attachment.tenant_column), 'Give the tenant once.']
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
+    END IF;
+    RETURN coalesce(said::bigint, tenant);
+END
+$$;
+COMMENT ON FUNCTION leadroute._explain_tenant(leadroute.lead_table, jsonb, bigint) IS
+    'The tenant of a lead to explain: the one it names itself, else the one asked for; raises LR005 when they differ.';
+
+CREATE FUNCTION leadroute._explain_lead(attachment leadroute.lead_table, relation regclass, lead jsonb,
+    tenant bigint) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unknown text;
+BEGIN
+    IF jsonb_typeof(lead) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = 'the lead is not a JSON object',
+            DETAIL = format('Given is %s.', coalesce(lead::text, 'NULL')),
+            HINT = 'Give its columns by name, such as {"region": "North"}.';
+    END IF;
+    SELECT string_agg(format('"%s"', k), ', ' ORDER BY k) INTO unknown FROM jsonb_object_keys(lead) k
+    WHERE octet_length(k) > 63 OR NOT leadroute._has_column(relation, k::name);
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005',
+            MESSAGE = format('lead table "%s" has no column %s', attachment.name, unknown),
+            DETAIL = format('Its columns are %s.', (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum)
+                FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped)),
+            HINT = 'The keys of the lead are names of columns; leave out what is none.';
+    END IF;
+    IF attachment.tenant_column IS NOT NULL THEN
+        lead := lead || jsonb_build_object(attachment.tenant_column, tenant);
+    END IF;
+    BEGIN
+        EXECUTE format('SELECT jsonb_populate_record(NULL::%s, $1)', relation) USING lead;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR wrong_object_type THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005',
+            MESSAGE = format('the lead does not fit table "%s": %s', attachment.name, SQLERRM),
+            DETAIL = 'An insert of these values would fail.',
+            HINT = 'Give each column a value that its type accepts.';
+    END;
+    RETURN lead;
+END
+$$;
+COMMENT ON FUNCTION leadroute._explain_lead(leadroute.lead_table, regclass, jsonb, bigint) IS
+    'The lead with its tenant; raises LR005 where it is not what a row of its table could hold.';
+
+CREATE FUNCTION leadroute._explain_rules(lead_table text, tenant bigint, matched bigint,
+    faults jsonb) RETURNS TABLE (rule bigint, rule_name text, outcome text, reason text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.id, r.name, o.outcome, CASE o.outcome
+        WHEN 'matched' THEN 'the first to match'
+        WHEN 'not reached' THEN 'an earlier rule matched'
+        WHEN 'inactive' THEN coalesce(f.message, 'not active')
+        WHEN 'error' THEN format('%s (SQLSTATE %s)', f.message, f.outcome)
+        ELSE CASE WHEN r.valid @> clock_timestamp() IS FALSE THEN 'outside its period of validity'
+            ELSE 'its condition does not hold' END END
+    FROM leadroute.rule r
+        LEFT JOIN jsonb_to_recordset(faults) AS f (rule bigint, outcome text, message text) ON f.rule = r.id
+        -- rules are tried by position, then id
+        LEFT JOIN leadroute.rule m ON m.tenant = r.tenant AND m.id = _explain_rules.matched
+        CROSS JOIN LATERAL (SELECT CASE
+            WHEN r.id = m.id THEN 'matched'
+            WHEN NOT r.active OR f.rule IS NOT NULL AND f.outcome IS NULL THEN 'inactive'
+            WHEN f.rule IS NOT NULL THEN 'error'
+            WHEN (r.position, r.id) > (m.position, m.id) THEN 'not reached'
+            ELSE 'not matched' END) o (outcome)
+    WHERE r.tenant = _explain_rules.tenant AND r.lead_table = _explain_rules.lead_table
+    ORDER BY r.position, r.id
+$$;
+COMMENT ON FUNCTION leadroute._explain_rules(text, bigint, bigint, jsonb) IS
+    'What became of each rule, in the order they are tried.';
+
+CREATE FUNCTION leadroute._explain_member(outcome text, deficit double precision, used integer, cap integer,
+    pool text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN outcome IS NULL THEN format('pool "%s" has no members', pool)
+        WHEN outcome = 'picked' AND pool IS NULL THEN 'the rule names this rep'
+        ELSE leadroute._candidate_words(jsonb_build_object('state', outcome, 'deficit', deficit,
+            'used', used, 'cap', cap)) END
+$$;
+COMMENT ON FUNCTION leadroute._explain_member(text, double precision, integer, integer, text) IS
+    'explain()''s words for one member.';
+
+CREATE FUNCTION leadroute.explain(lead_table text, lead jsonb, tenant bigint DEFAULT 0)
+    RETURNS TABLE (step integer, kind text, rule bigint, rule_name text, pool text, rep bigint,
+        outcome text, reason text, picked boolean)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    attachment CONSTANT leadroute.lead_table := leadroute._require_attached(explain.lead_table);
+    relation CONSTANT regclass := leadroute._lead_relation(attachment.id);
+    of_tenant CONSTANT bigint := leadroute._explain_tenant(attachment, explain.lead, explain.tenant);
+    given CONSTANT jsonb := leadroute._explain_lead(attachment, relation, explain.lead, of_tenant);
+    findings jsonb;
+    decision record;
+    manual boolean;
+    fails boolean;
+BEGIN
+    EXECUTE format('SELECT jsonb_agg(to_jsonb(e) ORDER BY e.n) FROM leadroute._explain($1, $2,
+            jsonb_populate_record(NULL::%s, $3), $3) WITH ORDINALITY AS e (kind, rule, pool, rep, outcome,
+                deficit, used, cap, message, explanation, n)', relation)
+        INTO findings USING relation, of_tenant, given;
+    SELECT d.* INTO decision FROM jsonb_to_record(findings -> -1)
+        AS d (rule bigint, pool integer, rep bigint, outcome text, explanation bytea);
+    manual := decision.outcome = 'manual';
+    fails := current_setting('leadroute.on_rule_error') = 'error'
+        AND findings @? '$[*] ? (@.kind == "fault" && @.outcome != null)';
+    step := 0;
+
+    FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
+        SELECT 'rule', r.rule, r.rule_name, NULL, NULL::bigint, r.outcome, r.reason, false
+        FROM leadroute._explain_rules(attachment.name, of_tenant, decision.rule,
+            jsonb_path_query_array(findings, '$[*] ? (@.kind == "fault")')) r WHERE NOT manual
+    LOOP
+        step := step + 1;
+        RETURN NEXT;
+    END LOOP;
+    FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
+        SELECT 'member', NULL::bigint, NULL, n.name, m.rep,
+            CASE WHEN m.outcome IN ('picked', 'turn') THEN 'eligible' ELSE coalesce(m.outcome, 'empty') END,
+            leadroute._explain_member(m.outcome, m.deficit, m.used, m.cap, n.name),
+            m.outcome IS NOT DISTINCT FROM 'picked'
+        FROM jsonb_to_recordset(findings) AS m (kind text, n integer, pool integer, rep bigint, outcome text,
+                deficit double precision, used integer, cap integer)
+            CROSS JOIN LATERAL (SELECT leadroute._pool_name(m.pool, of_tenant)) n (name)
+        WHERE m.kind = 'member' AND NOT fails ORDER BY m.n
+    LOOP
+        step := step + 1;
+        RETURN NEXT;
+    END LOOP;
+
+    step := step + 1;
+    kind := 'result';
+    rule := decision.rule;
+    rule_name := (SELECT r.name FROM leadroute.rule r WHERE r.tenant = of_tenant AND r.id = decision.rule);
+    pool := CASE WHEN NOT fails THEN leadroute._pool_name(decision.pool, of_tenant) END;
+    rep := CASE WHEN NOT fails THEN decision.rep END;
+    outcome := CASE WHEN fails THEN 'error' WHEN manual THEN 'manual'
+        WHEN decision.rep IS NULL THEN 'waiting' ELSE 'assigned' END;
+    reason := CASE WHEN fails THEN 'leadroute.on_rule_error is error: the insert would fail'
+        ELSE leadroute._reason(decision.rep, decision.outcome, decision.explanation,
+            leadroute._pool_names(decision.explanation, of_tenant), NULL) END;
+    picked := false;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION leadroute.explain(text, jsonb, bigint) IS
+    'What would become of a lead with these columns, if it were inserted now: each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold.';
