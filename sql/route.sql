@@ -233,8 +233,32 @@ $$;
 COMMENT ON FUNCTION leadroute._lead_values(regclass, leadroute.lead_table) IS
     'Text of the query that gives the tenant, the key''s output form, whether there is an owner, and the owner''s rep id, for the row $1.';
 
+CREATE FUNCTION leadroute._actor() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(nullif(current_setting('role'), 'none'), session_user) $$;
+COMMENT ON FUNCTION leadroute._actor() IS
+    'The role at work, also within functions that run with another''s rights: what SET ROLE said, else the session''s user.';
+
+CREATE FUNCTION leadroute._end_episode(attachment integer, tenant bigint, lead_id text, reason text,
+    OUT ended leadroute.assignment, OUT next_episode integer)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    UPDATE leadroute.assignment a SET ended_at = clock_timestamp(), end_reason = reason,
+        episode = greatest(a.episode, 1 + (SELECT max(e.episode) FROM leadroute.assignment e
+            WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
+              AND e.ended_at IS NOT NULL))
+    WHERE a.tenant = tenant AND a.lead_table = attachment AND a.lead_id = lead_id AND a.ended_at IS NULL
+    RETURNING a.* INTO ended;
+    next_episode := ended.episode + 1;
+END
+$$;
+COMMENT ON FUNCTION leadroute._end_episode(integer, bigint, text, text) IS
+    'Ends the lead''s open episode, and gives it with the number of the next one; NULLs where none was open.';
+
 CREATE FUNCTION leadroute._hand_over(attachment leadroute.lead_table, tenant bigint, lead_id text,
-    owned boolean, rep bigint, reason text, previous_tenant bigint) RETURNS void
+    owned boolean, rep bigint, reason text, previous_tenant bigint, remark text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -242,13 +266,7 @@ DECLARE
     ended leadroute.assignment;
     next_episode integer;
 BEGIN
-    UPDATE leadroute.assignment a SET ended_at = clock_timestamp(), end_reason = reason,
-        episode = greatest(a.episode, 1 + (SELECT max(e.episode) FROM leadroute.assignment e
-            WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
-              AND e.ended_at IS NOT NULL))
-    WHERE a.tenant = previous_tenant AND a.lead_table = attachment.id AND a.lead_id = lead_id
-      AND a.ended_at IS NULL
-    RETURNING a.* INTO ended;
+    SELECT (e.ended).* INTO ended FROM leadroute._end_episode(attachment.id, previous_tenant, lead_id, reason) e;
     IF ended.lead_id IS NULL AND EXISTS (
         SELECT FROM leadroute.unmanaged_lead u
         WHERE u.tenant = tenant AND u.lead_table = attachment.id AND u.lead_id = lead_id) THEN
@@ -259,22 +277,24 @@ BEGIN
 
     IF owned THEN
         -- counts as used on the rep's day; may exceed the cap
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day)
-        SELECT tenant, attachment.id, lead_id, next_episode, 'manual', rep, coalesce(g.ticket, 0), g.day
+        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark)
+        SELECT tenant, attachment.id, lead_id, next_episode, 'manual', rep, coalesce(g.ticket, 0), g.day,
+            leadroute._actor(), remark
         FROM leadroute._give(tenant, rep) g;
     ELSE
         -- back to the queue it came from; a rule's label stays with the lead
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, label)
+        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, label, given_by, remark)
         SELECT tenant, attachment.id, lead_id, next_episode,
             CASE WHEN tenant = previous_tenant AND ended.pool IS NOT NULL THEN ended.pool
                 ELSE (SELECT p.id FROM leadroute.pool p
                       WHERE p.tenant = tenant AND p.name = attachment.fallback_pool) END,
             CASE WHEN tenant = previous_tenant THEN ended.rule END,
-            CASE WHEN tenant = previous_tenant THEN ended.label END;
+            CASE WHEN tenant = previous_tenant THEN ended.label END,
+            leadroute._actor(), remark;
     END IF;
 END
 $$;
-COMMENT ON FUNCTION leadroute._hand_over(leadroute.lead_table, bigint, text, boolean, bigint, text, bigint) IS
+COMMENT ON FUNCTION leadroute._hand_over(leadroute.lead_table, bigint, text, boolean, bigint, text, bigint, text) IS
     'Ends the lead''s open episode and opens the next one: with the owner somebody gave it, or waiting.';
 
 CREATE FUNCTION leadroute._episodes(lead_table integer, lead_id text, tenant bigint DEFAULT 0)
@@ -294,6 +314,18 @@ COMMENT ON FUNCTION leadroute._episodes(integer, text, bigint) IS 'All episodes 
 
 -- The triggers --------------------------------------------------------------------------------
 
+CREATE FUNCTION leadroute._is_recorded(attachment integer, tenant bigint, lead_id text, owned boolean, rep bigint)
+    RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM leadroute.assignment a
+        WHERE a.tenant = _is_recorded.tenant AND a.lead_table = _is_recorded.attachment
+          AND a.lead_id = _is_recorded.lead_id AND a.ended_at IS NULL
+          AND CASE WHEN owned THEN a.rep = _is_recorded.rep ELSE a.rep IS NULL AND a.method <> 'manual' END)
+$$;
+COMMENT ON FUNCTION leadroute._is_recorded(integer, bigint, text, boolean, bigint) IS
+    'True when the lead''s open episode names this owner already.';
+
 CREATE FUNCTION leadroute.follow_owner() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -305,6 +337,10 @@ DECLARE
     rep bigint;
 BEGIN
     EXECUTE leadroute._lead_values(TG_RELID, attachment) INTO tenant, lead_id, owned, rep USING NEW;
+    -- reassign() and the like tell the record first, then the lead
+    IF leadroute._is_recorded(attachment.id, tenant, lead_id, owned, rep) THEN
+        RETURN NULL;
+    END IF;
     PERFORM leadroute._hand_over(attachment, tenant, lead_id, owned, rep,
         CASE WHEN owned THEN 'manual' ELSE 'released' END, tenant);
     RETURN NULL;

@@ -176,7 +176,7 @@ COMMENT ON COLUMN leadroute.lead_table.fallback_pool IS 'Pool, by name in the le
 COMMENT ON COLUMN leadroute.lead_table.manager IS 'The rep, by id in the lead''s tenant, who receives alerts that have no nearer manager.';
 COMMENT ON COLUMN leadroute.lead_table.sticky_on IS 'Known-owner expression; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.sticky_window IS 'How long an owner is known; has no effect without sticky_on.';
-COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change routes again; not available in this version.';
+COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change routes the lead again, unless a person gave it its owner; may be changed. Renamed and dropped columns are followed.';
 COMMENT ON COLUMN leadroute.lead_table.location_column IS 'The lead''s place; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'The lead''s value; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
@@ -268,6 +268,8 @@ CREATE TABLE leadroute.assignment (
     ended_at timestamptz,
     end_reason text,
     label jsonb,
+    given_by text,
+    remark text,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -308,8 +310,10 @@ COMMENT ON COLUMN leadroute.assignment.explanation IS 'Why, encoded; read it wit
 COMMENT ON COLUMN leadroute.assignment.due_at IS 'When the first touch is due.';
 COMMENT ON COLUMN leadroute.assignment.touched_at IS 'The first touch.';
 COMMENT ON COLUMN leadroute.assignment.ended_at IS 'When the episode ended; NULL while it is open.';
-COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, released, deleted, moved, detached, dropped, truncated, closed.';
+COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, released, routed, rerouted, deleted, moved, detached, dropped, truncated, closed.';
 COMMENT ON COLUMN leadroute.assignment.label IS 'The label of the rule that matched.';
+COMMENT ON COLUMN leadroute.assignment.given_by IS 'The database role that gave or released the lead by hand: what SET ROLE said, else the session''s user.';
+COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever gave or released it.';
 
 CREATE TABLE leadroute.unmanaged_lead (
     tenant bigint NOT NULL DEFAULT 0,

@@ -109,27 +109,50 @@ static void settle(LeadTable* table, TenantRules* rules, const PickRequest* requ
     d->sets_owner = owner_from_rep(table, rules, picked->rep, &d->owner);
 }
 
-void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
-    PickRequest request = match(table, rules, lead, d);
+// Counts what became of the lead, and says what a person must see.
+static void conclude(const Lead* lead, const PickRequest* request, Decision* d) {
     if (d->failures.count > 0)
         count(&lead->key, COUNT_RULE_ERRORS);
     if (d->rule == NULL)
         count(&lead->key, COUNT_UNMATCHED);
-    Pick picked = {};
-    if (request.pool != 0 || request.rep != 0)
-        pick(&request, &picked, &explanation);
-    settle(table, rules, &request, &picked, d);
-    if (!picked.found) {
+    if (!d->assigned) {
         count(&lead->key, COUNT_WAITING);
         if (d->alert != NULL)
             count(&lead->key, COUNT_CAPPED);
     }
     if (d->rule == NULL && d->alert == NULL) {
         d->alert = "unmatched";
-        d->alert_message = request.pool != 0 ? "no rule matched: leads go to the fallback pool"
-                                             : "no rule matched: leads wait in the queue unmatched";
+        d->alert_message = request->pool != 0
+                               ? "no rule matched: leads go to the fallback pool"
+                               : "no rule matched: leads wait in the queue unmatched";
     }
     finish(d);
+}
+
+void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
+    PickRequest request = match(table, rules, lead, d);
+    Pick picked = {};
+    if (request.pool != 0 || request.rep != 0)
+        pick(&request, &picked, &explanation);
+    settle(table, rules, &request, &picked, d);
+    conclude(lead, &request, d);
+}
+
+bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
+                  const char* method, Decision* d) {
+    PickRequest request = match(table, rules, lead, d);
+    bool same_rule = d->row.rule == standing->rule;
+    if (standing->has_rep && same_rule)
+        return false;
+    Pick picked = {};
+    if (request.pool != 0 || request.rep != 0)
+        pick(&request, &picked, &explanation);
+    settle(table, rules, &request, &picked, d);
+    if (!d->assigned && !standing->has_rep && same_rule && request.pool == standing->pool)
+        return false;
+    d->row.method = method;
+    conclude(lead, &request, d);
+    return true;
 }
 
 void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,

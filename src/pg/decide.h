@@ -3,16 +3,8 @@
 
 #include "leadroute.h"
 
-#include "lead_table.h"
+#include "lead.h"
 #include "record.h"
-
-// A lead at hand, in a trigger.
-struct Lead {
-    Relation relation;
-    TupleTableSlot* slot;
-    TenantKey key;
-    const char* id; // text form of its key
-};
 
 struct Decision {
     RecordRow row;
@@ -28,6 +20,19 @@ struct Decision {
 
 // Routes the lead by its tenant's rules. Charges the turn; writes nothing.
 void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* decision);
+// What the record says of a lead now.
+struct Standing {
+    bool has_rep;
+    bool manual;
+    int64 rule; // 0: none
+    int32 pool; // 0: none
+};
+// Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
+// the rule that gave it to its rep is still the one that matches, or since it would wait in the same
+// queue again; then nothing is charged or counted.
+bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
+                  const char* method, Decision* decision);
+
 // What decide() would say next, on copies: charges, counts, raises and writes nothing. `rules` are
 // of lead_table_rehearse().
 void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,

@@ -2,6 +2,7 @@
 //
 //   route_lead(), BEFORE INSERT ROW: match, pick, set the owner, and record (the direct way);
 //   record_lead(), AFTER INSERT ROW: record what could not be recorded before (the safe way).
+#include "again.h"
 #include "alert.h"
 #include "decide.h"
 #include "frame.h"
@@ -13,8 +14,6 @@
 extern "C" {
 #include "access/parallel.h"
 }
-
-constexpr int kMaxKeyText = 1024;
 
 static TriggerData* trigger_call(FunctionCallInfo fcinfo, bool before) {
     if (!CALLED_AS_TRIGGER(fcinfo))
@@ -36,73 +35,18 @@ static TriggerData* trigger_call(FunctionCallInfo fcinfo, bool before) {
     return data;
 }
 
-// The key as text, as its type writes it. The common types need no call of their output function.
-static const char* key_text(const LeadTable* table, Datum key) {
-    static char text[kMaxKeyText];
-    switch (table->key_type) {
-    case INT8OID:
-        pg_lltoa(DatumGetInt64(key), text);
-        return text;
-    case INT4OID:
-        pg_ltoa(DatumGetInt32(key), text);
-        return text;
-    default:
-        return OidOutputFunctionCall(table->key_output, key);
-    }
-}
-
-static int64 tenant_of(const LeadTable* table, TupleTableSlot* slot) {
-    if (table->tenant_column == InvalidAttrNumber)
-        return 0;
-    bool isnull;
-    Datum value = slot_getattr(slot, table->tenant_column, &isnull);
-    if (isnull)
-        ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("the tenant of a lead is null"),
-                        errhint("Each lead belongs to one tenant.")));
-    if (table->tenant_type == INT4OID)
-        return DatumGetInt32(value);
-    return table->tenant_type == INT2OID ? DatumGetInt16(value) : DatumGetInt64(value);
-}
-
-// False: the row has no key yet, so it cannot be stored either.
-static bool read_lead(const LeadTable* table, Relation relation, TupleTableSlot* slot, Lead* lead) {
-    bool isnull;
-    Datum key = slot_getattr(slot, table->key_column, &isnull);
-    if (isnull)
-        return false;
-    lead->relation = relation;
-    lead->slot = slot;
-    lead->key.database = MyDatabaseId;
-    lead->key.tenant = tenant_of(table, slot);
-    lead->key.assignment = placement(RelationGetRelid(relation), lead->key.tenant);
-    lead->id = key_text(table, key);
-    return true;
-}
-
 // The row with its owner, and the rule's label in the columns of the same names.
 static HeapTuple set_columns(const LeadTable* table, Relation relation, HeapTuple tuple,
-                             const Decision* d) {
-    int columns[MaxTupleAttributeNumber];
+                             const Decision* d, bool clears) {
+    int numbers[MaxTupleAttributeNumber];
     Datum values[MaxTupleAttributeNumber];
     bool nulls[MaxTupleAttributeNumber];
-    int count = 0;
-    if (d->sets_owner) {
-        columns[count] = table->owner_column;
-        values[count] = d->owner;
-        nulls[count++] = false;
-    }
-    for (int i = 0; d->rule != NULL && i < d->rule->label_count; i++) {
-        const RuleLabel* label = &d->rule->labels[i];
-        if (label->attribute == table->owner_column || label->attribute == table->key_column)
-            continue;
-        columns[count] = label->attribute;
-        values[count] = label->value;
-        nulls[count++] = label->isnull;
-    }
-    if (count == 0)
+    ColumnValues columns = {0, numbers, values, nulls};
+    decision_columns(table, d, clears, &columns);
+    if (columns.count == 0)
         return tuple;
-    return heap_modify_tuple_by_cols(tuple, RelationGetDescr(relation), count, columns, values,
-                                     nulls);
+    return heap_modify_tuple_by_cols(tuple, RelationGetDescr(relation), columns.count, numbers,
+                                     values, nulls);
 }
 
 // Keeps the decision until the row has arrived.
@@ -201,7 +145,7 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
         return PointerGetDatum(data->tg_trigtuple);
     LeadTable* table = lead_table_for(data);
     Lead lead;
-    if (!read_lead(table, data->tg_relation, data->tg_trigslot, &lead))
+    if (!lead_read(table, data->tg_relation, data->tg_trigslot, &lead))
         return PointerGetDatum(data->tg_trigtuple);
     // a row that an UPDATE moves to another partition has its owner already
     if (frame->may_move_rows &&
@@ -223,7 +167,7 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
     record(frame, table, &decision);
     frame_after_trigger(frame, data, table->after_trigger,
                         frame->last_deferred ? table->after_enabled : TRIGGER_DISABLED);
-    HeapTuple tuple = set_columns(table, lead.relation, data->tg_trigtuple, &decision);
+    HeapTuple tuple = set_columns(table, lead.relation, data->tg_trigtuple, &decision, false);
     if (!restored)
         decide_alerts(table, &lead, &decision);
     if (decision.slot != NULL && checkpoint_due(decision.slot))
@@ -250,7 +194,7 @@ Datum leadroute_record_lead(PG_FUNCTION_ARGS) {
     Frame* frame = frame_current();
     LeadTable* table = lead_table_for(data);
     Lead lead;
-    if (!read_lead(table, data->tg_relation, data->tg_trigslot, &lead))
+    if (!lead_read(table, data->tg_relation, data->tg_trigslot, &lead))
         PG_RETURN_POINTER(NULL);
     arrived(frame, table, &lead);
     PG_RETURN_POINTER(NULL);

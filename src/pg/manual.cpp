@@ -1,0 +1,148 @@
+// reassign(), release() and route(): SQL functions do the record's part (sql/manual.sql); the lead's
+// own UPDATE is run here, with the caller's rights and settings, so that the triggers of the lead
+// table work as in any UPDATE.
+#include "leadroute.h"
+
+extern "C" {
+#include "utils/typcache.h"
+}
+
+constexpr int kMaxArguments = 5;
+
+// What the SQL part gives back.
+struct OwnerChange {
+    bool found; // false: nothing changes
+    int32 attachment;
+    char* key;
+    char* was;
+    char* wanted;
+    char* statement; // NULL: the lead has its owner
+};
+
+// A lead id of whichever of the types, as text.
+static Datum lead_id(FunctionCallInfo fcinfo) {
+    Oid type = get_fn_expr_argtype(fcinfo->flinfo, 1);
+    if (type == TEXTOID || !OidIsValid(type))
+        return PG_GETARG_DATUM(1);
+    Oid output;
+    bool variable;
+    getTypeOutputInfo(type, &output, &variable);
+    return CStringGetTextDatum(OidOutputFunctionCall(output, PG_GETARG_DATUM(1)));
+}
+
+static void change_record(FunctionCallInfo fcinfo, const char* query, const Oid* types,
+                          OwnerChange* change) {
+    int count = PG_NARGS();
+    Datum values[kMaxArguments];
+    char nulls[kMaxArguments];
+    for (int i = 0; i < count; i++) {
+        nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+        if (!PG_ARGISNULL(i))
+            values[i] = i == 1 ? lead_id(fcinfo) : PG_GETARG_DATUM(i);
+    }
+    if (SPI_execute_with_args(query, count, const_cast<Oid*>(types), values, nulls, false, 1) !=
+            SPI_OK_SELECT ||
+        SPI_processed != 1)
+        elog(ERROR, "cannot change an owner");
+    HeapTuple row = SPI_tuptable->vals[0];
+    TupleDesc columns = SPI_tuptable->tupdesc;
+    bool isnull;
+    change->attachment = DatumGetInt32(SPI_getbinval(row, columns, 1, &isnull));
+    change->found = !isnull;
+    change->key = SPI_getvalue(row, columns, 2);
+    change->was = SPI_getvalue(row, columns, 3);
+    change->wanted = SPI_getvalue(row, columns, 4);
+    change->statement = SPI_getvalue(row, columns, 5);
+}
+
+static bool same_text(const char* a, const char* b) {
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+// A trigger that names another owner is the app's own choice, and recorded as that; one that keeps
+// the owner would part lead and record.
+static void change_lead(const OwnerChange* change) {
+    int result = SPI_execute(change->statement, false, 0);
+    if (result != SPI_OK_UPDATE_RETURNING)
+        elog(ERROR, "cannot update a lead: %s", SPI_result_code_string(result));
+    char* owner = SPI_processed == 1
+                      ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)
+                      : NULL;
+    if (SPI_processed == 1 &&
+        (same_text(owner, change->wanted) || !same_text(owner, change->was)))
+        return;
+    ereport(ERROR,
+            (errcode(ERRCODE_LR_NOT_ALLOWED), errmsg("the owner of lead %s did not change", change->key),
+             errdetail("A trigger, rule or policy of the lead table has left the row as it was."),
+             errhint("Nothing is recorded. Let the owner column be updated.")));
+}
+
+// The open episode as a row of leadroute.assignment, in the memory context of the caller of SPI.
+static Datum open_episode(FunctionCallInfo fcinfo, const OwnerChange* change) {
+    Oid types[] = {INT4OID, TEXTOID, INT8OID};
+    int last = PG_NARGS() - 1;
+    Datum values[] = {Int32GetDatum(change->attachment), CStringGetTextDatum(change->key),
+                      PG_GETARG_DATUM(last)};
+    if (SPI_execute_with_args("SELECT leadroute._open_episode($1, $2, $3)", 3, types, values, NULL,
+                              false, 1) != SPI_OK_SELECT ||
+        SPI_processed != 1)
+        elog(ERROR, "cannot read leadroute.assignment");
+    bool isnull;
+    Datum row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+    if (isnull)
+        elog(ERROR, "lead %s has no open episode", change->key);
+    return SPI_datumTransfer(row, false, -1);
+}
+
+// True, with the episode, when something was changed or there is one to show.
+static bool change_owner(FunctionCallInfo fcinfo, const char* query, const Oid* types, Datum* episode) {
+    OwnerChange change;
+    SPI_connect();
+    change_record(fcinfo, query, types, &change);
+    if (change.found) {
+        if (change.statement != NULL)
+            change_lead(&change);
+        *episode = open_episode(fcinfo, &change);
+    }
+    SPI_finish();
+    return change.found;
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_reassign);
+PG_FUNCTION_INFO_V1(leadroute_release);
+PG_FUNCTION_INFO_V1(leadroute_route);
+
+// reassign(lead_table text, lead_id, rep bigint, reason text, tenant bigint) -> assignment
+Datum leadroute_reassign(PG_FUNCTION_ARGS) {
+    const Oid types[] = {TEXTOID, TEXTOID, INT8OID, TEXTOID, INT8OID};
+    Datum episode;
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._reassign($1, $2, $3, $4, $5)", types, &episode))
+        PG_RETURN_NULL();
+    PG_RETURN_DATUM(episode);
+}
+
+// release(lead_table text, lead_id, reason text, tenant bigint) -> assignment
+Datum leadroute_release(PG_FUNCTION_ARGS) {
+    const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID};
+    Datum episode;
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._release($1, $2, $3, $4)", types, &episode))
+        PG_RETURN_NULL();
+    PG_RETURN_DATUM(episode);
+}
+
+// route(lead_table text, lead_id, tenant bigint) -> SETOF assignment
+Datum leadroute_route(PG_FUNCTION_ARGS) {
+    const Oid types[] = {TEXTOID, TEXTOID, INT8OID};
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    Datum episode;
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._route($1, $2, $3)", types, &episode))
+        return (Datum)0;
+    HeapTupleHeader row = DatumGetHeapTupleHeader(episode);
+    HeapTupleData tuple = {};
+    tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+    tuple.t_data = row;
+    tuplestore_puttuple(rows->setResult, &tuple);
+    return (Datum)0;
+}
+}
