@@ -48,6 +48,7 @@ BEGIN
     EXECUTE format('CREATE TRIGGER zz_leadroute_delete AFTER DELETE ON %s FOR EACH ROW
         EXECUTE FUNCTION leadroute.follow_delete(%L)', lead, attachment.id);
     PERFORM leadroute._create_truncate_triggers(lead, attachment.id);
+    PERFORM leadroute._create_reroute_triggers(attachment, lead);
 END
 $$;
 COMMENT ON FUNCTION leadroute._create_triggers(regclass, leadroute.lead_table) IS
@@ -177,6 +178,7 @@ BEGIN
         owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on,
         location_column, value_expression, notify_key)
     RETURNING t.* INTO attachment;
+    PERFORM leadroute._check_reroute_columns(attachment, lead);
     problem := leadroute._missing_fallback(attachment);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR008', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];

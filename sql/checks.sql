@@ -221,7 +221,7 @@ AS $$
 DECLARE
     added CONSTANT boolean := TG_OP = 'INSERT';
     later CONSTANT text := CASE WHEN NEW.sticky_on IS NOT NULL THEN 'sticky_on'
-        WHEN NEW.sticky_window <> '90 days' THEN 'sticky_window' WHEN NEW.reroute_on IS NOT NULL THEN 'reroute_on'
+        WHEN NEW.sticky_window <> '90 days' THEN 'sticky_window'
         WHEN NEW.location_column IS NOT NULL THEN 'location_column'
         WHEN NEW.value_expression IS NOT NULL THEN 'value_expression' END;
     problem text[];
@@ -235,6 +235,9 @@ BEGIN
             'Rules, functions and views refer to it.', 'Give a name of 1 to 127 characters.']
         WHEN later IS NOT NULL THEN ARRAY[
             format('%s is not available in this version', later), format('It was given for "%s".', NEW.name), 'Leave it out.']
+        WHEN cardinality(NEW.reroute_on) = 0 OR array_position(NEW.reroute_on, NULL) IS NOT NULL THEN ARRAY[
+            'reroute_on names no column', format('It was given for "%s".', NEW.name),
+            'Give names of columns, or NULL.']
         WHEN EXISTS (SELECT FROM leadroute.lead_table t
             WHERE t.name = NEW.name AND (added OR t.id <> NEW.id)) THEN ARRAY[
             format('another lead table is attached as "%s"', NEW.name),

@@ -96,6 +96,7 @@ MemoryContext frame_context(Frame* frame) {
 
 void frame_defer(Frame* frame, Deferred* deferred) {
     deferred->next = NULL;
+    frame->again += deferred->again ? 1 : 0;
     if (frame->last == NULL)
         frame->first = deferred;
     else

@@ -18,6 +18,7 @@ struct Deferred {
     Deferred* next;
     TenantSlot* slot; // NULL: nothing was charged
     bool confirmed;
+    bool again;     // of a lead that is there already: the next episode, not the first
     bool owner_set; // by the decision
     bool owner_isnull;
     Datum owner; // as the lead should carry it, for comparison
@@ -38,6 +39,7 @@ struct Frame {
     MemoryContext context; // of the deferred; made when needed
     Deferred* first;
     Deferred* last;
+    int64 again;      // how many of them are of leads that are there already
     Deferred* cursor; // where the search for the next arrival goes on
     RecordBuffer* buffer;
     Frame* kept_next; // in the list of those that wait for ExecutorFinish
