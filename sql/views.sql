@@ -22,7 +22,8 @@ CREATE VIEW leadroute.decision WITH (security_invoker = true) AS
                 WHEN a.rep IS NULL AND a.method <> 'manual' THEN (
                     SELECT e.end_reason FROM leadroute.assignment e
                     WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
-                      AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END) AS reason
+                      AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END)
+            || coalesce(': ' || a.remark, '') AS reason
     FROM (
         -- a half for each of the two indexes that find a lead
         SELECT * FROM leadroute.assignment WHERE ended_at IS NULL
@@ -61,7 +62,8 @@ CREATE VIEW leadroute.queue WITH (security_invoker = true) AS
             CASE WHEN a.explanation IS NOT NULL THEN NULL WHEN a.decided_at = t.attached_at THEN 'attached'
                 ELSE (SELECT e.end_reason FROM leadroute.assignment e
                     WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
-                      AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END) AS reason, a.tenant
+                      AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END)
+            || coalesce(': ' || a.remark, '') AS reason, a.tenant
     FROM leadroute.assignment a
         LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table
         LEFT JOIN leadroute.pool p ON p.tenant = a.tenant AND p.id = a.pool

@@ -283,7 +283,8 @@ AS $$
                     ) ORDER BY t.n), '[]')
                 FROM jsonb_array_elements(x.facts -> 'tried') WITH ORDINALITY AS t (tried, n)),
         'reason', leadroute._reason(a.rep, a.method, a.explanation,
-            leadroute._pool_names(a.explanation, a.tenant), leadroute._origin(a)))
+            leadroute._pool_names(a.explanation, a.tenant), leadroute._origin(a)) || coalesce(': ' || a.remark, ''),
+        'given_by', a.given_by, 'remark', a.remark)
     FROM (SELECT leadroute._explanation(a.explanation) AS facts) x
 $$;
 COMMENT ON FUNCTION leadroute._why_json(leadroute.assignment) IS 'One episode''s explanation as JSON, with names.';
@@ -326,9 +327,9 @@ AS $$
     SELECT CASE
         WHEN origin = 'attached' AND a.method = 'manual' THEN '  It had this owner when the table was attached.'
         WHEN origin = 'attached' THEN '  It was there, without an owner, when the table was attached.'
-        WHEN origin = 'released' THEN '  It was released by hand: somebody took the owner away.'
+        WHEN origin = 'released' THEN format('  It was released by hand: %s took the owner away.', coalesce(a.given_by, 'somebody'))
         WHEN a.method = 'manual' THEN CASE facts ->> 'note' WHEN 'manual' THEN '  Whoever wrote the lead gave the owner'
-                ELSE '  Somebody gave it this owner by hand' END
+                ELSE format('  %s gave it this owner by hand', coalesce(a.given_by, 'Somebody')) END
             || CASE WHEN a.day IS NULL THEN '.' ELSE ': counted as a lead of the rep''s day.' END
         WHEN a.rule IS NOT NULL THEN format('  Rule %s was the first to match.', leadroute._rule_name(a.rule, a.tenant))
         WHEN facts ->> 'note' = 'unmatched' THEN '  No rule matched.'
@@ -369,6 +370,7 @@ BEGIN
             leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant), e.error ->> 'sqlstate')
         FROM jsonb_array_elements(facts -> 'rule_errors') WITH ORDINALITY AS e (error, n) ORDER BY e.n);
     lines := lines || leadroute._why_given(a, facts, leadroute._origin(a));
+    lines := lines || ('  Remark: ' || a.remark);
     lines := lines || CASE facts ->> 'note' WHEN 'pool_gone' THEN '  The pool it was meant for no longer exists.' END;
     lines := lines || ARRAY(
         SELECT w.line FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n),

@@ -106,9 +106,13 @@ void frame_defer(Frame* frame, Deferred* deferred) {
 
 // The rows of these decisions did not arrive.
 static void give_up_unconfirmed(Frame* frame) {
-    for (Deferred* d = frame->first; d != NULL; d = d->next)
-        if (!d->confirmed && d->slot != NULL)
+    for (Deferred* d = frame->first; d != NULL; d = d->next) {
+        if (d->confirmed || !d->row.has_day)
+            continue;
+        if (d->slot != NULL)
             charge_undo(d->slot, d->row.pool, d->row.rep, d->row.day);
+        charge_undo_draft();
+    }
     frame->first = frame->last = frame->cursor = NULL;
 }
 

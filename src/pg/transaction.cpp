@@ -151,6 +151,11 @@ void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
         give_back(key, 1);
 }
 
+void charge_undo_draft(void) {
+    if (changed.count > 0)
+        serial++;
+}
+
 void charge_visit(const TenantSlot* slot, OwnChargeVisitor visit, void* context) {
     ledger.for_each([&](const core::LedgerKey& key, int64 turns) {
         if (touched.items[key.state].slot != slot)

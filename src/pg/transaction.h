@@ -21,6 +21,8 @@ int64 charge_ticket(TenantSlot* slot, TimestampTz now);
 void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day);
 // Gives one turn back whose row never came (it was noted at this or an outer level).
 void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day);
+// Such a turn may be counted in a draft of this transaction: its next use counts the record anew.
+void charge_undo_draft(void);
 // How many of the tenant's turns this transaction has in flight.
 struct OwnCharge {
     int32 pool;
