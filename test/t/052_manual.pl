@@ -86,7 +86,7 @@ sub action
 	return ("SELECT 'manual' FROM leadroute.reassign('leads', $lead, $rep)", "SELECT 'released' FROM leadroute.release('leads', $lead)",
 		"SELECT 'routed' FROM leadroute.route('leads', $lead)", "UPDATE leads SET region = '$region' WHERE id = $lead", "UPDATE leads SET region = '$region' WHERE id = $lead",
 		"UPDATE leads SET owner_id = $rep WHERE id = $lead", "UPDATE leads SET owner_id = NULL WHERE id = $lead", "UPDATE leads SET region = region, owner_id = owner_id WHERE id = $lead",
-		"DELETE FROM leads WHERE id = $lead", "INSERT INTO leads (id, region) VALUES ($lead, '$region')", "INSERT INTO leads (id, region) VALUES ($lead, '$region') ON CONFLICT (id) DO UPDATE SET region = EXCLUDED.region"
+		"DELETE FROM leads WHERE id = $lead", "INSERT INTO leads (id, region) VALUES ($lead, '$region') ON CONFLICT DO NOTHING", "INSERT INTO leads (id, region) VALUES ($lead, '$region') ON CONFLICT (id) DO UPDATE SET region = EXCLUDED.region"
 	)[ int rand 11 ] . ';';
 }
 my @scripts;
@@ -106,7 +106,7 @@ for my $number (1 .. $sessions)
 my $load = LeadrouteTest::Clients->new($node, slots => $sessions, scripts => \@scripts);
 $load->finish;
 my %errors = $load->errors;
-my %wanted = map { $_ => 1 } qw(LR007 LR009 23505 40001 25P02);
+my %wanted = map { $_ => 1 } qw(LR007 LR009 40001 25P02);
 is(join(' ', grep { !$wanted{$_} } sort keys %errors), '', 'no deadlock, and no error but those of who comes too late') or diag($load->messages);
 cmp_ok($load->count($_), '>', 0, "some were $_") for 'manual', 'released', 'routed';
 psql_is($node, 'SELECT problems()', '', 'record, memory and leads agree');
