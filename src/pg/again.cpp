@@ -1,5 +1,5 @@
-// Routing a lead again; see again.h. The lead's row is locked by whoever calls, so its record stands
-// still.
+// Routing a lead again; see again.h. The lead's row is locked by whoever calls, so its record
+// stands still.
 #include "again.h"
 #include "tenant.h"
 #include "transaction.h"
@@ -55,7 +55,8 @@ void record_next(RecordRow* row, const char* reason) {
     record_write(NULL, row);
 }
 
-void decision_columns(const LeadTable* table, const Decision* d, bool clears, ColumnValues* columns) {
+void decision_columns(const LeadTable* table, const Decision* d, bool clears,
+                      ColumnValues* columns) {
     columns->count = 0;
     if (d->sets_owner || (clears && !d->assigned)) {
         columns->column[0] = table->owner_column;
@@ -83,8 +84,8 @@ static char* column_text(Form_pg_attribute column, Datum value, bool isnull) {
 }
 
 // "column = 'value', ..." for an UPDATE of the lead, and the owner's text.
-static char* assignments_text(const Lead* lead, const ColumnValues* columns, AttrNumber owner_column,
-                              char** owner) {
+static char* assignments_text(const Lead* lead, const ColumnValues* columns,
+                              AttrNumber owner_column, char** owner) {
     StringInfoData text;
     initStringInfo(&text);
     for (int i = 0; i < columns->count; i++) {
@@ -147,8 +148,8 @@ Datum leadroute_route_waiting(PG_FUNCTION_ARGS) {
                                 static_cast<bool*>(palloc(natts + 1))};
         decision_columns(table, &decision, true, &columns);
         char* owner = NULL;
-        values[0] = CStringGetTextDatum(
-            assignments_text(&lead, &columns, table->owner_column, &owner));
+        values[0] =
+            CStringGetTextDatum(assignments_text(&lead, &columns, table->owner_column, &owner));
         nulls[0] = false;
         nulls[1] = owner == NULL;
         if (owner != NULL)

@@ -19,4 +19,5 @@ struct ColumnValues {
     bool* isnull;
 };
 // The owner (null where the lead is to wait, if `clears`) and the rule's label.
-void decision_columns(const LeadTable* table, const Decision* d, bool clears, ColumnValues* columns);
+void decision_columns(const LeadTable* table, const Decision* d, bool clears,
+                      ColumnValues* columns);

@@ -28,8 +28,8 @@ struct Standing {
     int32 pool; // 0: none
 };
 // Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
-// the rule that gave it to its rep is still the one that matches, or since it would wait in the same
-// queue again; then nothing is charged or counted.
+// the rule that gave it to its rep is still the one that matches, or since it would wait in the
+// same queue again; then nothing is charged or counted.
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* decision);
 

@@ -1,5 +1,5 @@
-// Deciding for a lead that does not exist: leadroute._explain(), on which explain() stands. All of it
-// happens on copies: no turn is taken, nothing is counted, alerted or written.
+// Deciding for a lead that does not exist: leadroute._explain(), on which explain() stands. All of
+// it happens on copies: no turn is taken, nothing is counted, alerted or written.
 #include "decide.h"
 #include "lead_row.h"
 #include "placement.h"

@@ -12,6 +12,6 @@ struct Lead {
     const char* id; // text form of its key
 };
 
-// Reads the row in `slot`. The id is valid until the next call. False: the row has no key yet, so it
-// cannot be stored either. Error: a tenant that is null.
+// Reads the row in `slot`. The id is valid until the next call. False: the row has no key yet, so
+// it cannot be stored either. Error: a tenant that is null.
 bool lead_read(const LeadTable* table, Relation relation, TupleTableSlot* slot, Lead* lead);

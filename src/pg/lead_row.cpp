@@ -43,9 +43,9 @@ static Node* number_constant(Oid sequence, Oid type) {
         return reinterpret_cast<Node*>(makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
                                                  Int64GetDatum(number), false, FLOAT8PASSBYVAL));
     bool small = type == INT2OID;
-    return reinterpret_cast<Node*>(
-        makeConst(type, -1, InvalidOid, small ? sizeof(int16) : sizeof(int32),
-                  small ? Int16GetDatum((int16)number) : Int32GetDatum((int32)number), false, true));
+    return reinterpret_cast<Node*>(makeConst(
+        type, -1, InvalidOid, small ? sizeof(int16) : sizeof(int32),
+        small ? Int16GetDatum((int16)number) : Int32GetDatum((int32)number), false, true));
 }
 
 // Puts the next number of a sequence where one would be taken.
@@ -81,7 +81,8 @@ static void evaluate(void* argument) {
     EState* executor = CreateExecutorState();
     Expr* expression = reinterpret_cast<Expr*>(look_up_numbers(wanted->expression, NULL));
     ExprState* state = ExecPrepareExpr(expression, executor);
-    Datum value = ExecEvalExprSwitchContext(state, GetPerTupleExprContext(executor), &wanted->isnull);
+    Datum value =
+        ExecEvalExprSwitchContext(state, GetPerTupleExprContext(executor), &wanted->isnull);
     wanted->value = wanted->isnull
                         ? (Datum)0
                         : datumCopy(value, wanted->column->attbyval, wanted->column->attlen);
@@ -92,13 +93,14 @@ static void default_value(Relation relation, Form_pg_attribute column, Datum* va
     DefaultValue wanted = {build_column_default(relation, column->attnum), column, (Datum)0, true};
     ErrorData* error = wanted.expression == NULL ? NULL : attempt_apart(evaluate, &wanted);
     if (error != NULL)
-        ereport(ERROR, (errcode(ERRCODE_LR_CONFIGURATION),
-                        errmsg("the default of column \"%s\" cannot be evaluated without an insert: %s",
-                               NameStr(column->attname), error->message),
-                        errdetail("The lead does not give the column, and a default may write "
-                                  "nothing here; functions in it run with search_path = "
-                                  "pg_catalog, pg_temp."),
-                        errhint("Give \"%s\" a value in the lead.", NameStr(column->attname))));
+        ereport(ERROR,
+                (errcode(ERRCODE_LR_CONFIGURATION),
+                 errmsg("the default of column \"%s\" cannot be evaluated without an insert: %s",
+                        NameStr(column->attname), error->message),
+                 errdetail("The lead does not give the column, and a default may write "
+                           "nothing here; functions in it run with search_path = "
+                           "pg_catalog, pg_temp."),
+                 errhint("Give \"%s\" a value in the lead.", NameStr(column->attname))));
     *value = wanted.value;
     *isnull = wanted.isnull;
 }

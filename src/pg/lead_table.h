@@ -49,7 +49,8 @@ struct LeadTable {
 // The relation of this trigger call. Error: LR003 when it no longer is as attach() found it, LR002
 // when the trigger's attachment is gone.
 LeadTable* lead_table_for(const TriggerData* trigger);
-// The same without a trigger call at hand: of a table that route_lead() is a trigger of, else LR002.
+// The same without a trigger call at hand: of a table that route_lead() is a trigger of, else
+// LR002.
 LeadTable* lead_table_of(Relation relation);
 
 // The tenant's rules, compiled when they changed since the statement before.

@@ -1,6 +1,6 @@
-// reassign(), release() and route(): SQL functions do the record's part (sql/manual.sql); the lead's
-// own UPDATE is run here, with the caller's rights and settings, so that the triggers of the lead
-// table work as in any UPDATE.
+// reassign(), release() and route(): SQL functions do the record's part (sql/manual.sql); the
+// lead's own UPDATE is run here, with the caller's rights and settings, so that the triggers of the
+// lead table work as in any UPDATE.
 #include "leadroute.h"
 
 extern "C" {
@@ -65,14 +65,13 @@ static void change_lead(const OwnerChange* change) {
     int result = SPI_execute(change->statement, false, 0);
     if (result != SPI_OK_UPDATE_RETURNING)
         elog(ERROR, "cannot update a lead: %s", SPI_result_code_string(result));
-    char* owner = SPI_processed == 1
-                      ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)
-                      : NULL;
-    if (SPI_processed == 1 &&
-        (same_text(owner, change->wanted) || !same_text(owner, change->was)))
+    char* owner =
+        SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+    if (SPI_processed == 1 && (same_text(owner, change->wanted) || !same_text(owner, change->was)))
         return;
     ereport(ERROR,
-            (errcode(ERRCODE_LR_NOT_ALLOWED), errmsg("the owner of lead %s did not change", change->key),
+            (errcode(ERRCODE_LR_NOT_ALLOWED),
+             errmsg("the owner of lead %s did not change", change->key),
              errdetail("A trigger, rule or policy of the lead table has left the row as it was."),
              errhint("Nothing is recorded. Let the owner column be updated.")));
 }
@@ -95,7 +94,8 @@ static Datum open_episode(FunctionCallInfo fcinfo, const OwnerChange* change) {
 }
 
 // True, with the episode, when something was changed or there is one to show.
-static bool change_owner(FunctionCallInfo fcinfo, const char* query, const Oid* types, Datum* episode) {
+static bool change_owner(FunctionCallInfo fcinfo, const char* query, const Oid* types,
+                         Datum* episode) {
     OwnerChange change;
     SPI_connect();
     change_record(fcinfo, query, types, &change);
@@ -117,7 +117,8 @@ PG_FUNCTION_INFO_V1(leadroute_route);
 Datum leadroute_reassign(PG_FUNCTION_ARGS) {
     const Oid types[] = {TEXTOID, TEXTOID, INT8OID, TEXTOID, INT8OID};
     Datum episode;
-    if (!change_owner(fcinfo, "SELECT * FROM leadroute._reassign($1, $2, $3, $4, $5)", types, &episode))
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._reassign($1, $2, $3, $4, $5)", types,
+                      &episode))
         PG_RETURN_NULL();
     PG_RETURN_DATUM(episode);
 }

@@ -409,8 +409,8 @@ static Block* shared_copy(const TenantKey* key) {
 
 static Block* draft_copy(const TenantKey* key, Site* site) {
     Block* draft = tenant_draft(key);
-    char* memory = static_cast<char*>(
-        MemoryContextAllocHuge(CurrentMemoryContext, draft->size + kBlockAlign));
+    char* memory =
+        static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, draft->size + kBlockAlign));
     Block* copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
     memcpy(static_cast<void*>(copy), draft, draft->size);
     TenantSlot* slot = slot_find(key);

@@ -28,11 +28,11 @@ static TriggerData* trigger_call(FunctionCallInfo fcinfo, bool before, bool inse
     bool event = (insert && TRIGGER_FIRED_BY_INSERT(data->tg_event)) ||
                  (update && TRIGGER_FIRED_BY_UPDATE(data->tg_event));
     if (!timing || !TRIGGER_FIRED_FOR_ROW(data->tg_event) || !event)
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-                        errmsg("trigger \"%s\" does not fire %s %s for each row",
-                               data->tg_trigger->tgname, before ? "BEFORE" : "AFTER",
-                               insert ? "INSERT" : "UPDATE"),
-                        errhint("Triggers of leadroute are made by leadroute.attach().")));
+        ereport(ERROR,
+                (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                 errmsg("trigger \"%s\" does not fire %s %s for each row", data->tg_trigger->tgname,
+                        before ? "BEFORE" : "AFTER", insert ? "INSERT" : "UPDATE"),
+                 errhint("Triggers of leadroute are made by leadroute.attach().")));
     if (IsInParallelMode())
         ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_STATE),
                         errmsg("leads cannot be routed during a parallel operation")));
