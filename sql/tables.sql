@@ -158,6 +158,7 @@ CREATE TABLE leadroute.lead_table (
     location_column name,
     value_expression text,
     notify_key boolean NOT NULL DEFAULT true,
+    event_salt uuid NOT NULL DEFAULT gen_random_uuid(),
     attached_at timestamptz NOT NULL DEFAULT now(),
     version integer,
     changed_at timestamptz,
@@ -180,6 +181,7 @@ COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change route
 COMMENT ON COLUMN leadroute.lead_table.location_column IS 'The lead''s place; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'The lead''s value; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
+COMMENT ON COLUMN leadroute.lead_table.event_salt IS 'Part of the ids of its events, so that a key cannot be guessed from one.';
 COMMENT ON COLUMN leadroute.lead_table.attached_at IS 'When attach() ran.';
 COMMENT ON COLUMN leadroute.lead_table.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.lead_table.changed_at IS 'Start of the transaction that changed the row last.';
@@ -282,6 +284,8 @@ CREATE UNIQUE INDEX assignment_open
 CREATE UNIQUE INDEX assignment_ended
     ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops, episode) WHERE ended_at IS NOT NULL;
 CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day);
+CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL;
+CREATE INDEX assignment_ended_at ON leadroute.assignment (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX assignment_due ON leadroute.assignment (due_at)
     WHERE due_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
 
@@ -290,6 +294,8 @@ COMMENT ON TABLE leadroute.assignment IS
 COMMENT ON INDEX leadroute.assignment_open IS 'At most one open episode per lead.';
 COMMENT ON INDEX leadroute.assignment_ended IS 'Ended episodes of a lead.';
 COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s recent leads: reads the daily counts and what came after a checkpoint. By day, so that entries share their key and take little room.';
+COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, or waited, by the time they came into a queue.';
+COMMENT ON INDEX leadroute.assignment_ended_at IS 'Episodes that ended lately, for their events.';
 COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
 COMMENT ON COLUMN leadroute.assignment.tenant IS 'The lead''s tenant.';
 COMMENT ON COLUMN leadroute.assignment.ticket IS 'Number of the deciding transaction within the tenant; tells which rows a checkpoint includes.';
@@ -378,7 +384,10 @@ CREATE TABLE leadroute.alert (
 );
 CREATE INDEX alert_open ON leadroute.alert (tenant, kind, rule) WHERE acknowledged_at IS NULL;
 
+CREATE INDEX alert_raised ON leadroute.alert (raised_at);
+
 COMMENT ON TABLE leadroute.alert IS 'What a person must see. Repetitions within a minute are left out.';
+COMMENT ON INDEX leadroute.alert_raised IS 'Alerts raised lately, for their events.';
 COMMENT ON INDEX leadroute.alert_open IS 'Alerts that nobody has acknowledged.';
 COMMENT ON COLUMN leadroute.alert.tenant IS 'The tenant.';
 COMMENT ON COLUMN leadroute.alert.id IS 'Unique within the tenant.';
@@ -393,6 +402,20 @@ COMMENT ON COLUMN leadroute.alert.message IS 'What happened.';
 COMMENT ON COLUMN leadroute.alert.raised_at IS 'When.';
 COMMENT ON COLUMN leadroute.alert.acknowledged_at IS 'When a person took note.';
 COMMENT ON COLUMN leadroute.alert.acknowledged_by IS 'Who.';
+
+-- Not dumped: it speaks of the transactions of this cluster.
+CREATE TABLE leadroute.event_cursor (
+    tenant bigint NOT NULL DEFAULT 0,
+    cursor text NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (tenant)
+);
+
+COMMENT ON TABLE leadroute.event_cursor IS
+    'How far the background worker has sent the events of this database; after a crash it goes on from here.';
+COMMENT ON COLUMN leadroute.event_cursor.tenant IS '0: the worker serves all tenants.';
+COMMENT ON COLUMN leadroute.event_cursor.cursor IS 'As next_cursor of leadroute.events_since().';
+COMMENT ON COLUMN leadroute.event_cursor.stored_at IS 'When it was stored.';
 
 -- A dump contains the rows of an extension's table, and the position of a sequence, only if told.
 SELECT pg_extension_config_dump('leadroute.rep', '');

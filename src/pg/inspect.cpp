@@ -1,4 +1,5 @@
 // What is in shared memory, as rows: for the views, for verify(), for administrators.
+#include "events.h"
 #include "placement.h"
 #include "shared.h"
 #include "tenant.h"
@@ -233,6 +234,28 @@ Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
     return (Datum)0;
 }
 
+// Of the database as a whole: the worker serves all tenants.
+static void put_event_counters(ReturnSetInfo* rows) {
+    int64 counters[5] = {};
+    LWLockAcquire(events_lock(), LW_SHARED);
+    EventSlot* slot = event_slot_find(MyDatabaseId, false);
+    if (slot != NULL) {
+        counters[0] = (int64)pg_atomic_read_u64(&slot->sent);
+        counters[1] = (int64)(pg_atomic_read_u64(&slot->put) - pg_atomic_read_u64(&slot->taken));
+        counters[2] = (int64)pg_atomic_read_u64(&slot->skipped);
+        counters[3] = (int64)pg_atomic_read_u64(&slot->lag);
+        counters[4] = slot->pid != 0 ? 1 : 0;
+    }
+    LWLockRelease(events_lock());
+    static const char* const names[] = {"events_sent", "events_pending", "events_skipped",
+                                        "events_lag_us", "event_workers"};
+    for (int i = 0; i < (int)lengthof(counters); i++) {
+        Datum values[] = {CStringGetTextDatum(names[i]), Int64GetDatum(counters[i])};
+        bool nulls[] = {false, false};
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+}
+
 // _stat(tenant) -> (name, value)
 Datum leadroute_stat(PG_FUNCTION_ARGS) {
     shared_require();
@@ -251,6 +274,7 @@ Datum leadroute_stat(PG_FUNCTION_ARGS) {
         bool nulls[] = {false, false};
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
+    put_event_counters(rows);
     return (Datum)0;
 }
 

@@ -112,9 +112,14 @@ extern int leadroute_unavailable;   // UnavailablePolicy
 extern bool leadroute_explain;
 extern int leadroute_max_pools;
 extern int leadroute_max_members;
+extern int leadroute_notify;      // NotifyMode
+extern int leadroute_notify_idle; // seconds
+extern double leadroute_notify_queue_limit;
+extern int leadroute_event_buffer; // kB
 
 enum RuleErrorPolicy { RULE_ERROR_SKIP, RULE_ERROR_ERROR };
 enum UnavailablePolicy { UNAVAILABLE_ERROR, UNAVAILABLE_QUEUE };
+enum NotifyMode { NOTIFY_WORKER, NOTIFY_TRANSACTION, NOTIFY_OFF };
 
 // Runs as the owner of leadroute's tables, with a search_path that nobody can plant objects in:
 // around every SPI statement of ours, never around a lead's own row. Ends by itself on error.

@@ -5,6 +5,7 @@
 // satisfies, is asked of the server (a DBA may add indexes); what it says is kept until the
 // relation changes.
 #include "record.h"
+#include "events.h"
 
 extern "C" {
 #include "access/skey.h"
@@ -337,6 +338,7 @@ void record_write(RecordBuffer** where, const RecordRow* row) {
         insert_index_entries(where, target, &target->index[i], target->slot);
     ExecClearTuple(target->slot);
     MemoryContextSwitchTo(caller);
+    event_opened(row);
 }
 
 void record_buffer(RecordBuffer** where, const RecordRow* row) {
@@ -362,6 +364,7 @@ void record_buffer(RecordBuffer** where, const RecordRow* row) {
     buffer->count++;
     buffer->bytes += tuple->t_len;
     MemoryContextSwitchTo(caller);
+    event_opened(row);
     if (buffer->count == kBatch || buffer->bytes > kBatchBytes)
         record_flush(buffer);
 }

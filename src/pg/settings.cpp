@@ -7,11 +7,41 @@ int leadroute_unavailable = UNAVAILABLE_ERROR;
 bool leadroute_explain = true;
 int leadroute_max_pools = 4096;
 int leadroute_max_members = 65536;
+int leadroute_notify = NOTIFY_WORKER;
+int leadroute_notify_idle = 10;
+double leadroute_notify_queue_limit = 0.5;
+int leadroute_event_buffer = 512;
 
 static const struct config_enum_entry rule_error_values[] = {
     {"skip", RULE_ERROR_SKIP, false}, {"error", RULE_ERROR_ERROR, false}, {NULL, 0, false}};
 static const struct config_enum_entry unavailable_values[] = {
     {"error", UNAVAILABLE_ERROR, false}, {"queue", UNAVAILABLE_QUEUE, false}, {NULL, 0, false}};
+static const struct config_enum_entry notify_values[] = {{"worker", NOTIFY_WORKER, false},
+                                                         {"transaction", NOTIFY_TRANSACTION, false},
+                                                         {"off", NOTIFY_OFF, false},
+                                                         {NULL, 0, false}};
+
+static void notify_settings(void) {
+    DefineCustomEnumVariable("leadroute.notify", "Who sends the events of a transaction.",
+                             "worker: a background worker, after the commit; transaction: the "
+                             "transaction itself, at its commit; off: nobody.",
+                             &leadroute_notify, NOTIFY_WORKER, notify_values, PGC_SUSET, 0, NULL,
+                             NULL, NULL);
+    DefineCustomIntVariable(
+        "leadroute.notify_idle", "Seconds without events after which the worker leaves.", NULL,
+        &leadroute_notify_idle, 10, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+    DefineCustomRealVariable(
+        "leadroute.notify_queue_limit",
+        "How full the server's notification queue may be before the worker skips events.",
+        "A part of the whole, as pg_notification_queue_usage() tells it.",
+        &leadroute_notify_queue_limit, 0.5, 0, 1, PGC_SIGHUP, 0, NULL, NULL, NULL);
+    if (process_shared_preload_libraries_in_progress)
+        DefineCustomIntVariable(
+            "leadroute.event_buffer",
+            "Shared memory for the events that wait to be sent, of each of 16 databases.",
+            "When it is full, events are derived from the record.", &leadroute_event_buffer, 512, 8,
+            65536, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+}
 
 void settings_init(void) {
     DefineCustomBoolVariable("leadroute.explain", "Keeps with each assignment why it was made.",
@@ -36,5 +66,6 @@ void settings_init(void) {
             "leadroute.max_pools", "Pools, and tenants in use, that shared memory has room for.",
             NULL, &leadroute_max_pools, 4096, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
     }
+    notify_settings();
     MarkGUCPrefixReserved("leadroute");
 }

@@ -1,5 +1,6 @@
 // Shared memory of all tenants: request, start, slots, eviction; see shared.h for the locking law.
 #include "shared.h"
+#include "events.h"
 #include "transaction.h"
 
 extern "C" {
@@ -27,7 +28,7 @@ struct MapEntry {
     int32 slot;
 };
 
-enum FixedLock { LOCK_REGISTRY, LOCK_ZONES, LOCK_AREA, kFixedLocks };
+enum FixedLock { LOCK_REGISTRY, LOCK_ZONES, LOCK_AREA, LOCK_EVENTS, kFixedLocks };
 
 static LWLock* fixed_lock(FixedLock which) {
     return &locks[which].lock;
@@ -56,6 +57,7 @@ static void request(void) {
                  add_size(mul_size(sizeof(BackendEntry), backend_total()),
                           add_size(hash_estimate_size(leadroute_max_pools, sizeof(MapEntry)),
                                    add_size(area_size(), 4096))))));
+    RequestAddinShmemSpace(events_shmem_size(backend_total()));
     RequestNamedLWLockTranche("leadroute", kFixedLocks + leadroute_max_pools);
 }
 
@@ -91,6 +93,7 @@ static void startup(void) {
     ZoneList* zones =
         static_cast<ZoneList*>(ShmemInitStruct("leadroute zones", zones_shmem_size(), &found));
     zones_shmem_init(zones, fixed_lock(LOCK_ZONES), found);
+    events_shmem_init(fixed_lock(LOCK_EVENTS), made->backend_count);
 
     slots = static_cast<TenantSlot*>(
         ShmemInitStruct("leadroute slots", sizeof(TenantSlot) * made->slot_count, &found));

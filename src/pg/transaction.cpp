@@ -1,6 +1,7 @@
 // Keeping at commit and undoing at abort; see transaction.h. The callbacks allocate nothing and
 // raise nothing: after the commit record is written an error would take the server down.
 #include "transaction.h"
+#include "events.h"
 #include "record.h"
 #include "tenant.h"
 #include "frame.h"
@@ -416,6 +417,7 @@ static void publish_changes(void) {
 }
 
 static void forget_transaction(void) {
+    events_forget();
     if (touched.count > 0) {
         for (int t = 0; t < touched.count; t++) {
             Touched* mine = &touched.items[t];
@@ -446,14 +448,17 @@ static void at_end(XactEvent event, void*) {
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
         record_close();
+        events_before_commit();
         break;
     case XACT_EVENT_PRE_PREPARE:
         record_close();
+        events_before_prepare();
         before_prepare();
         break;
     case XACT_EVENT_COMMIT:
         settle_commit();
         publish_changes();
+        events_commit();
         end_notes(1, true);
         for (int i = 0; i < noted.count; i++)
             publish_note(&noted.items[i], true);
@@ -480,10 +485,12 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId, SubTrans
     if (event == SUBXACT_EVENT_COMMIT_SUB) {
         if (!ledger.empty())
             ledger.commit_level(level);
+        events_keep(level);
         end_notes(level, true);
     } else if (event == SUBXACT_EVENT_ABORT_SUB) {
         if (!ledger.empty())
             ledger.drop_level(level, give_back);
+        events_drop(level);
         end_notes(level, false);
         frames_abort(level);
         if (changed.count > 0)

@@ -1,0 +1,132 @@
+-- Events: what listeners are told, gathered from the rows that SQL writes (the library gathers from
+-- those it writes itself), and derived again from the record for who was not listening.
+
+CREATE FUNCTION leadroute._gather_event() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_gather_event';
+COMMENT ON FUNCTION leadroute._gather_event() IS
+    'Notes the event of a row for the end of the transaction; the argument says what the row is: opened, ended or alert.';
+
+-- Rows that are restored, or there since attach(), are older than the transaction: no events.
+CREATE TRIGGER event_opened AFTER INSERT ON leadroute.assignment
+    FOR EACH ROW WHEN (NEW.decided_at > transaction_timestamp() AND NEW.ended_at IS NULL)
+    EXECUTE FUNCTION leadroute._gather_event('opened');
+CREATE TRIGGER event_ended AFTER UPDATE ON leadroute.assignment
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND NEW.end_reason IN ('released', 'closed'))
+    EXECUTE FUNCTION leadroute._gather_event('ended');
+CREATE TRIGGER event_raised AFTER INSERT ON leadroute.alert
+    FOR EACH ROW WHEN (NEW.raised_at > transaction_timestamp())
+    EXECUTE FUNCTION leadroute._gather_event('alert');
+
+CREATE FUNCTION leadroute._cursor(since timestamptz) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_cursor';
+COMMENT ON FUNCTION leadroute._cursor(timestamptz) IS
+    'A cursor that has seen what the statement''s snapshot sees; no row that it has not seen was decided before the time given.';
+
+CREATE FUNCTION leadroute._cursor_since(cursor text) RETURNS timestamptz
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_cursor_since';
+COMMENT ON FUNCTION leadroute._cursor_since(text) IS
+    'No row that the cursor has not seen is older. LR005 for what is no cursor.';
+
+CREATE FUNCTION leadroute._cursor_unseen(cursor text, row_xid xid) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_cursor_unseen';
+COMMENT ON FUNCTION leadroute._cursor_unseen(text, xid) IS
+    'Whether a row with this xmin is committed and was not seen by the cursor.';
+
+CREATE FUNCTION leadroute._event_bound() RETURNS timestamptz
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this_database CONSTANT oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
+BEGIN
+    PERFORM pg_stat_clear_snapshot();
+    -- A transaction decides nothing before it begins. When a prepared one began is not known.
+    RETURN least(clock_timestamp(),
+        (SELECT min(coalesce(a.xact_start, clock_timestamp() - interval '2 days')) FROM pg_stat_get_activity(NULL) a
+         WHERE a.datid = this_database AND a.backend_xid IS NOT NULL),
+        (SELECT min(p.prepared) - interval '2 days' FROM pg_prepared_xact() p WHERE p.dbid = this_database))
+        - interval '10 seconds';
+END
+$$;
+COMMENT ON FUNCTION leadroute._event_bound() IS
+    'A time before which no transaction that runs now, or begins later, has decided anything; call it after the snapshot is taken.';
+
+CREATE FUNCTION leadroute._event_json(kind text, tenant bigint, lead_table integer, lead_id text,
+    rep bigint, pool integer, rule bigint, at timestamptz, due_at timestamptz, alert bigint,
+    lead_table_name text, pool_name text, notify_key boolean, salt uuid) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_event_json';
+COMMENT ON FUNCTION leadroute._event_json(text, bigint, integer, text, bigint, integer, bigint, timestamptz, timestamptz, bigint, text, text, boolean, uuid) IS
+    'The event as listeners receive it.';
+
+CREATE FUNCTION leadroute._events(cursor text, only_tenant bigint)
+    RETURNS TABLE (kind text, tenant bigint, lead_table integer, lead_id text, rep bigint, pool integer,
+        rule bigint, at timestamptz, due_at timestamptz, manager bigint, alert bigint)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+    -- No index is by time alone, for inserts would pay for it: (tenant, rep, decided_at) is entered
+    -- once for each rep, and for those without one (the last row of `r` of a tenant).
+    WITH RECURSIVE known AS MATERIALIZED (
+        SELECT leadroute._cursor_since(cursor) AS since
+    ), t (tenant) AS (
+        SELECT coalesce(only_tenant, (SELECT min(a.tenant) FROM leadroute.assignment a))
+        UNION ALL
+        SELECT (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.tenant > t.tenant)
+        FROM t WHERE t.tenant IS NOT NULL AND only_tenant IS NULL
+    ), r (tenant, rep) AS (
+        SELECT t.tenant, (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = t.tenant)
+        FROM t WHERE t.tenant IS NOT NULL
+        UNION ALL
+        SELECT r.tenant, (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = r.tenant AND a.rep > r.rep)
+        FROM r WHERE r.rep IS NOT NULL
+    )
+    SELECT CASE WHEN a.method = 'manual' THEN 'manual' WHEN a.rep IS NULL THEN 'waiting'
+            WHEN a.method = 'reroute' THEN 'rerouted' WHEN a.method = 'claim' THEN 'claimed' ELSE 'assigned' END,
+        a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.decided_at, a.due_at, NULL::bigint, NULL::bigint
+    FROM known CROSS JOIN r CROSS JOIN LATERAL (
+        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+        WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.decided_at >= known.since
+        UNION ALL
+        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+        WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since) a
+        JOIN leadroute.lead_table l ON l.id = a.lead_table
+    WHERE leadroute._cursor_unseen(cursor, a.xid) AND a.decided_at <> l.attached_at
+    UNION ALL
+    SELECT a.end_reason, a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.ended_at, a.due_at,
+        NULL::bigint, NULL::bigint
+    FROM known JOIN leadroute.assignment a ON a.ended_at >= known.since
+        JOIN leadroute.lead_table l ON l.id = a.lead_table
+    WHERE a.end_reason IN ('released', 'closed') AND a.tenant = coalesce(only_tenant, a.tenant)
+      AND leadroute._cursor_unseen(cursor, a.xmin)
+    UNION ALL
+    SELECT a.kind, a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.raised_at, NULL, a.manager, a.id
+    FROM known JOIN leadroute.alert a ON a.raised_at >= known.since
+        LEFT JOIN leadroute.lead_table l ON l.id = a.lead_table
+    WHERE a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xmin)
+      AND (a.lead_table IS NULL OR l.id IS NOT NULL)
+$$;
+COMMENT ON FUNCTION leadroute._events(text, bigint) IS
+    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), alerts from leadroute.alert.';
+
+CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint DEFAULT 0)
+    RETURNS TABLE (event jsonb, next_cursor text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH now AS MATERIALIZED (SELECT leadroute._cursor(leadroute._event_bound()) AS cursor)
+    SELECT leadroute._event_json(e.kind, e.tenant, e.lead_table, e.lead_id, e.rep, e.pool, e.rule, e.at,
+            e.due_at, e.alert, l.name, p.name, l.notify_key, l.event_salt), now.cursor
+    FROM now CROSS JOIN leadroute._events(events_since.cursor, events_since.tenant) e
+        LEFT JOIN leadroute.lead_table l ON l.id = e.lead_table
+        LEFT JOIN leadroute.pool p ON p.tenant = e.tenant AND p.id = e.pool
+    ORDER BY e.at
+$$;
+COMMENT ON FUNCTION leadroute.events_since(text, bigint) IS
+    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. LR005 for what is no cursor.';
+
+CREATE FUNCTION leadroute.event_cursor() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT leadroute._cursor(leadroute._event_bound()) $$;
+COMMENT ON FUNCTION leadroute.event_cursor() IS
+    'A cursor for events_since() that has seen all that is committed now: where a listener begins.';
+
+-- Whatever a crash interrupts, the worker begins here.
+INSERT INTO leadroute.event_cursor (cursor) VALUES (leadroute.event_cursor());

@@ -1,0 +1,234 @@
+// Gathering a transaction's events, and handing them over at its end; see events.h.
+//
+// Which row gives which event is said twice, here and in leadroute._events() (sql/events.sql),
+// which derives the same events from the record.
+#include "events.h"
+#include "shared.h"
+
+static char* gathered; // events, one after the other
+static Size used;
+static Size room;
+static int count;
+static int deepest;         // a level that none of the gathered exceeds
+static bool overflowed;     // more than is gathered: left to be derived
+static bool in_transaction; // leadroute.notify = transaction
+static EventSlot* slot;     // of the ring; counted as used
+static bool started;        // this transaction has asked for slot and mode
+
+static void start(void) {
+    started = true;
+    in_transaction = leadroute_notify == NOTIFY_TRANSACTION;
+    if (in_transaction)
+        return;
+    slot = event_slot_pin();
+    if (slot != NULL && pg_atomic_read_u32(&slot->state) != WORKER_RUNNING)
+        notifier_start(slot);
+}
+
+// A place for an event with a key of this length; NULL: it is not gathered.
+static Event* add(int key_length) {
+    if (leadroute_notify == NOTIFY_OFF || (leadroute_notify == NOTIFY_WORKER && !shared_ready()))
+        return NULL;
+    if (!started)
+        start();
+    if (!in_transaction && slot == NULL)
+        return NULL;
+    count++;
+    Size size = MAXALIGN(sizeof(Event) + Max(key_length, 0));
+    if (!in_transaction && (used + size > kMostGathered || key_length > (int)kLongestKey))
+        overflowed = true;
+    if (overflowed)
+        return NULL;
+    if (used + size > room) {
+        Size wanted = Max((Size)4096, Max(room * 2, size * 2));
+        gathered =
+            static_cast<char*>(gathered == NULL ? MemoryContextAlloc(TopMemoryContext, wanted)
+                                                : repalloc_huge(gathered, wanted));
+        room = wanted;
+    }
+    Event* event = reinterpret_cast<Event*>(gathered + used);
+    used += size;
+    memset(static_cast<void*>(event), 0, sizeof(Event));
+    event->size = (uint32)size;
+    event->level = GetCurrentTransactionNestLevel();
+    event->due_at = DT_NOEND;
+    event->key_length = key_length;
+    deepest = Max(deepest, event->level);
+    return event;
+}
+
+static const char* opening_kind(bool has_rep, const char* method) {
+    if (strcmp(method, "manual") == 0)
+        return "manual";
+    if (!has_rep)
+        return "waiting";
+    if (strcmp(method, "reroute") == 0)
+        return "rerouted";
+    return strcmp(method, "claim") == 0 ? "claimed" : "assigned";
+}
+
+void event_opened(const RecordRow* row) {
+    event_clock_note(row->decided_at);
+    int length = (int)strlen(row->lead_id);
+    Event* event = add(length);
+    if (event == NULL)
+        return;
+    event->tenant = row->tenant;
+    event->rep = row->has_rep ? row->rep : 0;
+    event->rule = row->rule;
+    event->at = row->decided_at;
+    event->lead_table = row->lead_table;
+    event->pool = row->pool;
+    strlcpy(event->kind, opening_kind(row->has_rep, row->method), sizeof(event->kind));
+    memcpy(const_cast<char*>(event_key(event)), row->lead_id, length);
+}
+
+// --- subtransactions ---
+
+void events_keep(int level) {
+    if (deepest < level)
+        return;
+    for (Size at = 0; at < used; at += reinterpret_cast<Event*>(gathered + at)->size) {
+        Event* event = reinterpret_cast<Event*>(gathered + at);
+        event->level = Min(event->level, level - 1);
+    }
+    deepest = level - 1;
+}
+
+// What this level gathered stands at the end.
+void events_drop(int level) {
+    if (deepest < level)
+        return;
+    Size at = 0;
+    while (at < used && reinterpret_cast<Event*>(gathered + at)->level < level)
+        at += reinterpret_cast<Event*>(gathered + at)->size;
+    for (Size gone = at; gone < used; gone += reinterpret_cast<Event*>(gathered + gone)->size)
+        count--;
+    used = at;
+    deepest = level - 1;
+}
+
+// --- the end of the transaction ---
+
+void events_before_commit(void) {
+    if (in_transaction && used > 0)
+        events_send(gathered, used);
+    else if (slot != NULL && (used > 0 || overflowed))
+        event_publishing(GetTopTransactionIdIfAny());
+}
+
+void events_before_prepare(void) {
+    if (in_transaction && used > 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("cannot PREPARE a transaction that sends its events itself"),
+                        errdetail("leadroute.notify is \"transaction\", and a prepared transaction "
+                                  "cannot NOTIFY."),
+                        errhint("Set leadroute.notify to \"worker\".")));
+}
+
+void events_commit(void) {
+    if (slot == NULL || (used == 0 && !overflowed))
+        return;
+    bool lost = overflowed;
+    if (!lost) {
+        EventBatch header = {0, (uint32)(sizeof(EventBatch) + used), (uint32)count,
+                             GetTopTransactionIdIfAny(), GetCurrentTransactionStopTimestamp()};
+        lost = !event_put(slot, &header, gathered, used);
+    }
+    pg_atomic_fetch_add_u64(&slot->put, count);
+    if (lost)
+        pg_atomic_exchange_u32(&slot->lost, 1);
+    event_publishing(InvalidTransactionId);
+    event_slot_wake(slot);
+}
+
+void events_forget(void) {
+    if (!started)
+        return;
+    if (slot != NULL) {
+        event_publishing(InvalidTransactionId);
+        event_slot_unpin(slot);
+    }
+    slot = NULL;
+    used = 0;
+    count = deepest = 0;
+    overflowed = in_transaction = started = false;
+}
+
+// --- rows that SQL writes ---
+
+static Datum column(const TriggerData* data, HeapTuple row, const char* name, bool* isnull) {
+    TupleDesc descriptor = RelationGetDescr(data->tg_relation);
+    int number = SPI_fnumber(descriptor, name);
+    *isnull = true;
+    return number <= 0 ? (Datum)0 : SPI_getbinval(row, descriptor, number, isnull);
+}
+
+static int64 whole(const TriggerData* data, HeapTuple row, const char* name, bool wide) {
+    bool isnull;
+    Datum value = column(data, row, name, &isnull);
+    if (isnull)
+        return 0;
+    return wide ? DatumGetInt64(value) : DatumGetInt32(value);
+}
+
+static const char* words(const TriggerData* data, HeapTuple row, const char* name) {
+    bool isnull;
+    Datum value = column(data, row, name, &isnull);
+    return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static TimestampTz moment(const TriggerData* data, HeapTuple row, const char* name) {
+    bool isnull;
+    Datum value = column(data, row, name, &isnull);
+    return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+}
+
+static void gather_row(const TriggerData* data, HeapTuple row, const char* what) {
+    bool opened = strcmp(what, "opened") == 0;
+    bool alert = strcmp(what, "alert") == 0;
+    TimestampTz at = moment(data, row, alert ? "raised_at" : (opened ? "decided_at" : "ended_at"));
+    event_clock_note(at);
+    const char* key = words(data, row, "lead_id");
+    const char* kind = words(data, row, alert ? "kind" : (opened ? "method" : "end_reason"));
+    Event* event = kind == NULL ? NULL : add(key == NULL ? -1 : (int)strlen(key));
+    if (event == NULL)
+        return;
+    event->at = at;
+    event->tenant = whole(data, row, "tenant", true);
+    event->rep = whole(data, row, "rep", true);
+    event->rule = whole(data, row, "rule", true);
+    event->lead_table = (int32)whole(data, row, "lead_table", false);
+    event->pool = (int32)whole(data, row, "pool", false);
+    if (alert) {
+        event->alert = whole(data, row, "id", true);
+        event->manager = whole(data, row, "manager", true);
+    } else {
+        event->due_at = moment(data, row, "due_at");
+    }
+    strlcpy(event->kind, opened ? opening_kind(event->rep != 0, kind) : kind, sizeof(event->kind));
+    if (key != NULL)
+        memcpy(const_cast<char*>(event_key(event)), key, strlen(key));
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_gather_event);
+
+// AFTER ROW trigger of assignment and alert; the argument says what the row means: opened, ended,
+// alert.
+Datum leadroute_gather_event(PG_FUNCTION_ARGS) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("this function can only be called as a trigger")));
+    TriggerData* data = reinterpret_cast<TriggerData*>(fcinfo->context);
+    if (!TRIGGER_FIRED_FOR_ROW(data->tg_event) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+        data->tg_trigger->tgnargs != 1)
+        ereport(ERROR,
+                (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                 errmsg("trigger \"%s\" is not as leadroute made it", data->tg_trigger->tgname)));
+    HeapTuple row =
+        TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
+    gather_row(data, row, data->tg_trigger->tgargs[0]);
+    PG_RETURN_POINTER(NULL);
+}
+}
