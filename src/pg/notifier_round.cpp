@@ -319,6 +319,13 @@ static void account(const Sent* done) {
                             (uint64)Max(GetCurrentTimestamp() - done->oldest, 0));
 }
 
+static void account_taken(const Sent* done) {
+    if (spool_left == 0 && chunk_used == 0 && taken.used == 0 && event_ring_empty(notifier_slot))
+        pg_atomic_write_u64(&notifier_slot->taken, pg_atomic_read_u64(&notifier_slot->put));
+    else
+        pg_atomic_fetch_add_u64(&notifier_slot->taken, done->events + done->skipped);
+}
+
 static int spool_round(void) {
     begin();
     if (chunk_used == 0)
@@ -330,6 +337,7 @@ static int spool_round(void) {
     if (spool_left == 0)
         spool_close();
     account(&done);
+    account_taken(&done);
     return chunk_count;
 }
 
@@ -376,10 +384,7 @@ static void finish_round(bool stored, const Sent* done) {
     taken = kept;
     kept = sent;
     account(done);
-    if (spool_left == 0 && taken.used == 0 && event_ring_empty(notifier_slot))
-        pg_atomic_write_u64(&notifier_slot->taken, pg_atomic_read_u64(&notifier_slot->put));
-    else
-        pg_atomic_fetch_add_u64(&notifier_slot->taken, done->events + done->skipped);
+    account_taken(done);
 }
 
 static int ring_round(bool store) {
