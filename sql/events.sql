@@ -8,7 +8,8 @@ COMMENT ON FUNCTION leadroute._gather_event() IS
 
 -- Rows that are restored, or there since attach(), are older than the transaction: no events.
 CREATE TRIGGER event_opened AFTER INSERT ON leadroute.assignment
-    FOR EACH ROW WHEN (NEW.decided_at > transaction_timestamp() AND NEW.ended_at IS NULL)
+    FOR EACH ROW WHEN (NEW.decided_at > transaction_timestamp() AND NEW.ended_at IS NULL
+        AND (NEW.rep IS NULL OR NEW.day IS NOT NULL))
     EXECUTE FUNCTION leadroute._gather_event('opened');
 CREATE TRIGGER event_ended AFTER UPDATE ON leadroute.assignment
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND NEW.end_reason IN ('released', 'closed'))
@@ -63,10 +64,11 @@ CREATE FUNCTION leadroute._events(cursor text, only_tenant bigint)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
-    -- No index is by time alone, for inserts would pay for it: (tenant, rep, decided_at) is entered
-    -- once for each rep, and for those without one (the last row of `r` of a tenant).
+    -- No index is by time alone, for inserts would pay for it: (tenant, rep, day) is entered once for
+    -- each rep; those without one (the last row of `r` of a tenant) have an index of their own.
     WITH RECURSIVE known AS MATERIALIZED (
-        SELECT leadroute._cursor_since(cursor) AS since
+        SELECT s.since, (s.since AT TIME ZONE 'UTC')::date - 1 AS day -- a rep's day may be one behind
+        FROM leadroute._cursor_since(cursor) AS s (since)
     ), t (tenant) AS (
         SELECT coalesce(only_tenant, (SELECT min(a.tenant) FROM leadroute.assignment a))
         UNION ALL
@@ -84,7 +86,7 @@ AS $$
         a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.decided_at, a.due_at, NULL::bigint, NULL::bigint
     FROM known CROSS JOIN r CROSS JOIN LATERAL (
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
-        WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.decided_at >= known.since
+        WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
         UNION ALL
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
         WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since) a

@@ -72,7 +72,7 @@ sub plain
 
 sub settings_are_listed
 {
-	my %listed = $readme =~ /^\| `(leadroute\.\w+)` \| `?(\w+)`? \|/mg;
+	my %listed = $readme =~ /^\| `(leadroute\.\w+)` \| `?([\w.]+)`? \|/mg;
 	my $settings = $node->safe_psql('postgres', <<'SQL');
 SELECT name || ' ' || boot_val FROM pg_settings WHERE name LIKE 'leadroute.%' ORDER BY name
 SQL
