@@ -60,6 +60,16 @@ SELECT a.kind, count(*) AS alerts, min(r.name) AS "for", min(a.message) AS messa
 FROM leadroute.alert a LEFT JOIN leadroute.rep r ON r.tenant = a.tenant AND r.id = a.manager
 GROUP BY a.kind, a.manager ORDER BY a.kind, a.manager;
 
+\echo 'Who listens hears of it. A dispatcher has listened on "leadroute" all the time; now one more lead arrives,'
+\echo 'and this is what the dispatcher heard. Each rep has a channel, and each manager.'
+\echo
+INSERT INTO lead (id, arrived, channel, location, budget) VALUES ('LIVE-1', '2026-01-01', 'Website', 'Palm Jumeirah', 900000)
+    RETURNING id, owner;
+\! for try in 1 2 3 4 5 6 7 8 9 10; do grep -q LIVE-1 "$HEARD" && break; sleep 0.2; done
+\! echo "notifications: $(grep -c notification "$HEARD"), events in them: $(grep -o '"event"' "$HEARD" | wc -l), the latest:"
+\! grep -o '{[^{}]*LIVE-1[^{}]*}' "$HEARD"
+\echo
+
 \echo 'verify() compares the leads, the record and the counters in shared memory: 0 is right.'
 \echo
 SELECT * FROM leadroute.verify();
