@@ -60,6 +60,9 @@ GOALS = [
     Goal("wal", "WAL bytes per COPY row", of("COPY", "routed", "wal_per_row"), "<=", 580),
     Goal("restart", "first insert after a restart, seconds", of("restart", "routed", "first"), "<=", 0.5),
     Goal("restart", "first insert after a crash, seconds", of("crash", "routed", "first"), "<=", 0.5),
+    Goal("events", "20 listeners / plain, 1 client", ratio(tps("on/1", "routed"), tps("on/1", "plain")), ">=", 0.80),
+    Goal("events", "20 listeners / plain, 32 clients", ratio(tps("on/32", "routed"), tps("on/32", "plain")), ">=", 0.70),
+    Goal("events", "decision to listener at 1,000/s, median, seconds", of("latency", "routed", "median"), "<=", 0.005),
 ]
 
 # Ratios to plain of the same trigger as it was measured when the goals were set. A comparison with a
@@ -85,6 +88,7 @@ OTHERS = [
     Goal("copy", "WAL bytes per COPY row, 100 rules", of("100 rules", "routed", "wal_per_row"), "", None),
     *(Goal("wal", f"WAL bytes per {cell}, {variant}", of(cell, variant, "wal_per_row"), "", None)
       for cell, variant in (("insert", "plain"), ("insert", "peer"), ("COPY", "plain"))),
+    Goal("events", "decision to listener at 1,000/s, 99th percentile", of("latency", "routed", "p99"), "", None),
     Goal("restart", "first insert of a later session, seconds", of("restart", "routed", "later"), "", None),
 ]
 

@@ -4,12 +4,14 @@ Round 0 of an item warms the machine up (files, WAL, caches) and counts for noth
 each variant runs once; the order turns from round to round, so that none is always first.
 """
 
+import contextlib
 import json
 import math
 import os
 import subprocess
 import tempfile
 
+from listener import Listener
 from server import HERE, TOP, MeasureError, rate
 from tables import Tables
 
@@ -207,6 +209,53 @@ def fabricate(bench, tables):
                       amount=["-t", 500]).finish()
 
 
+@contextlib.contextmanager
+def listening(bench, database, count):
+    """So many psql sessions that listen to all events, and take them."""
+    sessions = []
+    try:
+        for _ in range(count):
+            session = subprocess.Popen(["psql", "-X", "-q", "-d", database], stdin=subprocess.PIPE, text=True,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=bench.server.env)
+            sessions.append(session)
+            session.stdin.write("LISTEN leadroute;\nSELECT \\watch 0.1\n")
+            session.stdin.flush()
+        yield
+    finally:
+        for session in sessions:
+            session.kill()
+            session.wait()
+
+
+def events(bench):
+    """Events on, with 20 listeners: what inserts cost, and how long an event takes at 1,000 leads a
+    second, from the decision (before the commit) to the listener."""
+    ten = bench.ten_pools()
+    options = bench.options
+    conninfo = " ".join(f"{key}={bench.server.env[name]}" for key, name in (
+        ("host", "PGHOST"), ("port", "PGPORT"), ("user", "PGUSER"))) + f" dbname={ten.database}"
+    for number in bench.rounds("events"):
+        for cell, clients in (("on/1", 1), ("on/32", 32)):
+            for variant, listeners in turned([("plain", 0), ("routed", 20)], number):
+                ten.empty(variant)
+                with listening(bench, ten.database, listeners):
+                    tps = bench.tps(ten, variant, clients, "on")
+                bench.results.add("events", number, cell, variant, tps=tps)
+        ten.empty("routed")
+        load = bench.server.load(ten.database, "routed", clients=4, rules=ten.rules, sync="on",
+                                 amount=["-R", 1000, "-T", math.ceil(options.warm_up + options.seconds + 1)])
+        listener = Listener(conninfo)
+        listener.latencies(options.warm_up)
+        found = sorted(listener.latencies(options.seconds))
+        listener.close()
+        load.finish()
+        if not found:
+            raise MeasureError("no event was heard")
+        bench.results.add("events", number, "latency", "routed", median=found[len(found) // 2],
+                          p99=found[len(found) * 99 // 100])
+    ten.verify()
+
+
 def core(bench):
     """The core alone: one decision, for pools of several sizes."""
     with tempfile.TemporaryDirectory() as directory:
@@ -230,4 +279,4 @@ def core(bench):
                                       ns=run["cpu_time"])
 
 
-ITEMS = {"single": single, "copy": copy, "members": members, "wal": wal, "restart": restart, "core": core}
+ITEMS = {"single": single, "copy": copy, "members": members, "wal": wal, "restart": restart, "events": events, "core": core}
