@@ -1,8 +1,10 @@
 # The leak table: runs every shape of LeadrouteTest::Shapes with every ending into a table, at each
 # isolation level, and checks after each of these cells that record, memory and leads agree.
 #
-#   leak_table($node, 'plain', tenant => 42)   as tests, one for each cell; a tenant beside a busy one
-#   cells()                                    how many there were
+#   leak_table($node, 'plain', …)   as tests, one for each cell
+#       tenant => 42                of a tenant, beside a busy one
+#       every_level => 1            each cell at each level, not only at one of them
+#   cells()                         how many there were
 #
 # A cell's name says the shape, the way its record is written, the table, the level and the ending.
 package LeadrouteTest::LeakTable;
@@ -20,7 +22,7 @@ our @EXPORT = qw(leak_table cells);
 
 my @sources = ('x', 'x', 'rep', 'x', 'capped', 'x', 'wait', 'capped', 'none');
 my @levels = ('read committed', 'repeatable read', 'serializable');
-my ($node, $tenant); # of the leak table at hand
+my ($node, $tenant, $every_level); # of the leak table at hand
 
 # For each isolation level a database, a session that inserts and one that looks; the levels run side
 # by side. With a tenant, a third session inserts leads of another tenant all the time.
@@ -253,7 +255,7 @@ sub run_table
 		for my $ending (@endings)
 		{
 			next if $ending->{name} eq 'caught exception' && $shape->{inline};
-			my @chosen = soak(0, 1) ? (0 .. 2) : ($deal++ % 3);
+			my @chosen = $every_level ? (0 .. 2) : ($deal++ % 3);
 			push @{ $queue[$_] }, { lane => $lane[$_], shape => $shape, ending => $ending } for @chosen;
 		}
 	}
@@ -284,6 +286,7 @@ sub leak_table
 	my ($on, $table, %opt) = @_;
 	$node = $on;
 	$tenant = $opt{tenant} // 0;
+	$every_level = $opt{every_level};
 	open_lanes($table);
 	run_table($table);
 	check_shares($table);
