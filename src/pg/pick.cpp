@@ -357,27 +357,33 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
     site->zones = zone_days(site->request->now, true);
     site->filtered = scratch(site->block->member_count);
     charge_prepare();
+    bool loaded = false;
     TenantSlot* slot = slot_find(key);
-    if (slot == NULL || slot->recount) {
-        action(site, result);
-        // whoever loads the tenant before this commits does not count these turns, and without a
-        // ticket they are in no checkpoint
-        if (result->found) {
-            record_edited(key->assignment, key->tenant, false);
-            checkpoint_bar(key);
+    if (slot != NULL) {
+        // one that waits to be counted anew is what the others go by until nothing is in flight
+        LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+        loaded = tenant_usable(slot, key) && !(slot->recount && slot->in_flight == 0) &&
+                 zone_known(site->zones, slot_block(slot)->zone_count - 1);
+        if (loaded) {
+            site->beside = slot_block(slot);
+            action(site, result);
+            if (result->found)
+                note(slot, result);
         }
+        LWLockRelease(slot_lock(slot));
+    }
+    if (!loaded)
+        action(site, result);
+    if (!result->found)
+        return;
+    if (loaded) {
+        charge_note(slot, result->pool, result->rep, result->day);
         return;
     }
-    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
-    bool loaded =
-        tenant_usable(slot, key) && zone_known(site->zones, slot_block(slot)->zone_count - 1);
-    site->beside = loaded ? slot_block(slot) : NULL;
-    action(site, result);
-    if (result->found && loaded)
-        note(slot, result);
-    LWLockRelease(slot_lock(slot));
-    if (result->found && loaded)
-        charge_note(slot, result->pool, result->rep, result->day);
+    // whoever loads the tenant before this commits does not count these turns, and without a ticket
+    // they are in no checkpoint
+    record_edited(key->assignment, key->tenant, false);
+    checkpoint_bar(key);
 }
 
 static void act(const TenantKey* key, Site* site, Action action, Pick* result) {

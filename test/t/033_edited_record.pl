@@ -134,6 +134,26 @@ for my $end ('COMMIT', 'ROLLBACK')
 	sound($name);
 }
 
+# A turn is in flight when the edit is committed, so that memory is not counted anew yet: a draft and
+# the others still go by the same counts.
+for my $end ('COMMIT', 'ROLLBACK')
+{
+	my $name = scene("a draft after an edit, $end");
+	sql('DELETE FROM leadroute.pool_member WHERE rep = 2; UPDATE leadroute.rep SET daily_cap = 9 WHERE id = 1');
+	my ($holder, $draft) = sessions($node, 2, dbname => $dbname);
+	$holder->query('BEGIN; INSERT INTO leads (id) VALUES (61)');
+	sql("UPDATE leadroute.assignment SET deficit = deficit + 0.25 WHERE lead_id = '10'");
+	is($draft->query("BEGIN; $changed; INSERT INTO leads (id) VALUES (62) RETURNING owner_id"), '1', "$name: one for the draft");
+	is(sql('INSERT INTO leads (id) VALUES (63), (64) RETURNING coalesce(owner_id, 0)'), "1\n0", "$name: one for the others");
+	is($draft->query('INSERT INTO leads (id) VALUES (65) RETURNING coalesce(owner_id, 0)'), '0', "$name: none then");
+	$_->query($end) for $draft, $holder;
+	is(sql('INSERT INTO leads (id) VALUES (66), (67), (68) RETURNING coalesce(owner_id, 0)'), $end eq 'COMMIT' ? "0\n0\n0" : "1\n1\n0", "$name: what is left");
+	$_->close for $draft, $holder;
+	verify_ok($node, 0, "$name: nothing beyond the cap", dbname => $dbname);
+	sql('UPDATE leadroute.rep SET daily_cap = NULL');
+	sound($name);
+}
+
 # ---- not preloaded ------------------------------------------------------------------------------------
 
 {
