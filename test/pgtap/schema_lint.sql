@@ -151,7 +151,7 @@ $$, ARRAY['_after_pending', '_restoring',
         -- by views and why()
         '_explanation', '_status', '_reason', '_tried_pools', '_tried_words', '_state_counts', '_state_words', '_count_words',
         '_turns', '_lead_key', '_pool_name', '_rep_name', '_rule_name', '_pool_names', '_origin', '_require_episode',
-        '_why', '_why_json', '_why_candidate', '_why_tried', '_why_given', '_why_result', '_in_flight',
+        '_why', '_why_json', '_candidate_words', '_why_candidate', '_why_tried', '_why_given', '_why_result', '_in_flight',
         -- by configuration triggers
         '_name_problem', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of',
         -- what they give depends on who calls
