@@ -3,9 +3,12 @@
 #include "attempt.h"
 
 extern "C" {
+#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
+#include "common/int.h"
 #include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 }
 
@@ -17,23 +20,34 @@ static bool names_key(Jsonb* given, const char* key) {
            NULL;
 }
 
-// The number that the sequence would give next to a session that keeps none.
+// The number that the sequence would give next to a session that keeps none. Read from its page: a
+// default may name what is no sequence, such as a view, which SQL would run with our rights.
 static int64 next_number(Oid sequence) {
-    OwnerScope owner;
-    owner_scope_begin(&owner);
-    SPI_connect();
-    char* name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(sequence)),
-                                            get_rel_name(sequence));
-    char* query = psprintf("SELECT CASE WHEN s.is_called THEN s.last_value + q.seqincrement"
-                           " ELSE s.last_value END FROM %s s, pg_sequence q WHERE q.seqrelid = %u",
-                           name, sequence);
-    if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
-        elog(ERROR, "cannot read sequence %s", name);
-    bool isnull;
-    int64 number =
-        DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-    SPI_finish();
-    owner_scope_end(&owner);
+    Relation relation = relation_open(sequence, AccessShareLock);
+    if (relation->rd_rel->relkind != RELKIND_SEQUENCE)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("\"%s\" is not a sequence", RelationGetRelationName(relation))));
+    HeapTuple row = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+    if (!HeapTupleIsValid(row))
+        elog(ERROR, "cache lookup failed for sequence %u", sequence);
+    int64 increment = reinterpret_cast<Form_pg_sequence>(GETSTRUCT(row))->seqincrement;
+    ReleaseSysCache(row);
+
+    Buffer buffer = ReadBuffer(relation, 0);
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    Page page = BufferGetPage(buffer);
+    HeapTupleHeader tuple = reinterpret_cast<HeapTupleHeader>(
+        PageGetItem(page, PageGetItemId(page, FirstOffsetNumber)));
+    FormData_pg_sequence_data data =
+        *reinterpret_cast<Form_pg_sequence_data>(reinterpret_cast<char*>(tuple) + tuple->t_hoff);
+    UnlockReleaseBuffer(buffer);
+
+    int64 number = data.last_value;
+    if (data.is_called && pg_add_s64_overflow(number, increment, &number))
+        ereport(ERROR,
+                (errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+                 errmsg("sequence \"%s\" is at its end", RelationGetRelationName(relation))));
+    relation_close(relation, NoLock);
     return number;
 }
 
