@@ -1,5 +1,7 @@
 -- explain(): what would become of a lead that does not exist. The library decides on copies
--- (src/pg/explain.cpp); here the lead becomes a row, and the answer words.
+-- (src/pg/explain.cpp); here the lead becomes a row, and the answer words. What reads configuration
+-- runs as leadroute's owner, for a caller with the level; what the lead's types and the defaults of
+-- its table call runs with the caller's rights.
 
 CREATE FUNCTION leadroute._explain(lead regclass, tenant bigint, lead_row record, given jsonb,
     OUT kind text, OUT rule bigint, OUT pool integer, OUT rep bigint, OUT outcome text,
@@ -7,7 +9,7 @@ CREATE FUNCTION leadroute._explain(lead regclass, tenant bigint, lead_row record
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_explain_lead';
 COMMENT ON FUNCTION leadroute._explain(regclass, bigint, record, jsonb) IS
-    'Decides for a row of the lead table without taking a turn or writing anything: a row for each member asked, in order, for each rule that failed, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing.';
+    'Decides for a row of the lead table without taking a turn or writing anything: a row for each member asked, in order, for each rule that failed, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing, LR012 without the level that explain() takes.';
 
 CREATE FUNCTION leadroute._explain_tenant(attachment leadroute.lead_table, lead jsonb, tenant bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -37,18 +39,27 @@ $$;
 COMMENT ON FUNCTION leadroute._explain_tenant(leadroute.lead_table, jsonb, bigint) IS
     'The tenant of a lead to explain: the one it names itself, else the one asked for; raises LR005 when they differ.';
 
-CREATE FUNCTION leadroute._explain_lead(attachment leadroute.lead_table, relation regclass, lead jsonb,
-    tenant bigint) RETURNS jsonb
+CREATE FUNCTION leadroute._explain_lead_for(caller name, lead_table text, lead jsonb, tenant bigint,
+    OUT relation regclass, OUT of_tenant bigint, OUT given jsonb)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    attachment leadroute.lead_table;
     unknown text;
 BEGIN
+    -- who has the level nowhere learns nothing of lead tables; which tenant it takes, the lead may say
+    IF leadroute._my_tenants_for(caller, '{app,manager,admin}') IS NULL THEN
+        PERFORM leadroute._require_for(caller, tenant, '{app,manager}');
+    END IF;
+    attachment := leadroute._require_attached(lead_table);
+    relation := leadroute._lead_relation(attachment.id);
     IF jsonb_typeof(lead) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = 'the lead is not a JSON object',
             DETAIL = format('Given is %s.', coalesce(lead::text, 'NULL')),
             HINT = 'Give its columns by name, such as {"region": "North"}.';
     END IF;
+    of_tenant := leadroute._explain_tenant(attachment, lead, tenant);
+    PERFORM leadroute._require_for(caller, of_tenant, '{app,manager}');
     SELECT string_agg(format('"%s"', k), ', ' ORDER BY k) INTO unknown FROM jsonb_object_keys(lead) k
     WHERE octet_length(k) > 63 OR NOT leadroute._has_column(relation, k::name);
     IF unknown IS NOT NULL THEN
@@ -58,22 +69,16 @@ BEGIN
                 FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped)),
             HINT = 'The keys of the lead are names of columns; leave out what is none.';
     END IF;
-    IF attachment.tenant_column IS NOT NULL THEN
-        lead := lead || jsonb_build_object(attachment.tenant_column, tenant);
-    END IF;
-    BEGIN
-        EXECUTE format('SELECT jsonb_populate_record(NULL::%s, $1)', relation) USING lead;
-    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR wrong_object_type THEN
-        RAISE EXCEPTION USING ERRCODE = 'LR005',
-            MESSAGE = format('the lead does not fit table "%s": %s', attachment.name, SQLERRM),
-            DETAIL = 'An insert of these values would fail.',
-            HINT = 'Give each column a value that its type accepts.';
-    END;
-    RETURN lead;
+    given := lead || CASE WHEN attachment.tenant_column IS NULL THEN '{}'
+        ELSE jsonb_build_object(attachment.tenant_column, of_tenant) END;
 END
 $$;
-COMMENT ON FUNCTION leadroute._explain_lead(leadroute.lead_table, regclass, jsonb, bigint) IS
-    'The lead with its tenant; raises LR005 where it is not what a row of its table could hold.';
+COMMENT ON FUNCTION leadroute._explain_lead_for(name, text, jsonb, bigint) IS '_explain_lead() of a role.';
+CREATE FUNCTION leadroute._explain_lead(lead_table text, lead jsonb, tenant bigint,
+    OUT relation regclass, OUT of_tenant bigint, OUT given jsonb)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
+COMMENT ON FUNCTION leadroute._explain_lead(text, jsonb, bigint) IS
+    'The relation of the lead, its tenant, and the lead with it; raises LR005 where its table has no such columns, LR002, LR012.';
 
 CREATE FUNCTION leadroute._explain_rules(lead_table text, tenant bigint, matched bigint,
     faults jsonb) RETURNS TABLE (rule bigint, rule_name text, outcome text, reason text)
@@ -114,26 +119,19 @@ $$;
 COMMENT ON FUNCTION leadroute._explain_member(text, double precision, integer, integer, text) IS
     'explain()''s words for one member.';
 
-CREATE FUNCTION leadroute.explain(lead_table text, lead jsonb, tenant bigint DEFAULT 0)
+CREATE FUNCTION leadroute._explain_words_for(caller name, lead_table text, tenant bigint, findings jsonb)
     RETURNS TABLE (step integer, kind text, rule bigint, rule_name text, pool text, rep bigint,
         outcome text, reason text, picked boolean)
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    attachment CONSTANT leadroute.lead_table := leadroute._require_attached(explain.lead_table);
-    relation CONSTANT regclass := leadroute._lead_relation(attachment.id);
-    of_tenant CONSTANT bigint := leadroute._explain_tenant(attachment, explain.lead, explain.tenant);
-    given CONSTANT jsonb := leadroute._explain_lead(attachment, relation, explain.lead, of_tenant);
-    findings jsonb;
+    of_tenant CONSTANT bigint := tenant;
     decision record;
     manual boolean;
     fails boolean;
 BEGIN
-    EXECUTE format('SELECT jsonb_agg(to_jsonb(e) ORDER BY e.n) FROM leadroute._explain($1, $2,
-            jsonb_populate_record(NULL::%s, $3), $3) WITH ORDINALITY AS e (kind, rule, pool, rep, outcome,
-                deficit, used, cap, message, explanation, n)', relation)
-        INTO findings USING relation, of_tenant, given;
+    PERFORM leadroute._require_for(caller, of_tenant, '{app,manager}');
     SELECT d.* INTO decision FROM jsonb_to_record(findings -> -1)
         AS d (rule bigint, pool integer, rep bigint, outcome text, explanation bytea);
     manual := decision.outcome = 'manual';
@@ -143,7 +141,7 @@ BEGIN
 
     FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
         SELECT 'rule', r.rule, r.rule_name, NULL, NULL::bigint, r.outcome, r.reason, false
-        FROM leadroute._explain_rules(attachment.name, of_tenant, decision.rule,
+        FROM leadroute._explain_rules(_explain_words_for.lead_table, of_tenant, decision.rule,
             jsonb_path_query_array(findings, '$[*] ? (@.kind == "fault")')) r WHERE NOT manual
     LOOP
         step := step + 1;
@@ -178,5 +176,38 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+COMMENT ON FUNCTION leadroute._explain_words_for(name, text, bigint, jsonb) IS '_explain_words() of a role.';
+CREATE FUNCTION leadroute._explain_words(lead_table text, tenant bigint, findings jsonb)
+    RETURNS TABLE (step integer, kind text, rule bigint, rule_name text, pool text, rep bigint,
+        outcome text, reason text, picked boolean)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
+COMMENT ON FUNCTION leadroute._explain_words(text, bigint, jsonb) IS
+    'What _explain() found, in words, rule by rule; raises LR012 without the level that explain() takes.';
+
+CREATE FUNCTION leadroute.explain(lead_table text, lead jsonb, tenant bigint DEFAULT 0)
+    RETURNS TABLE (step integer, kind text, rule bigint, rule_name text, pool text, rep bigint,
+        outcome text, reason text, picked boolean)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    asked record;
+    findings jsonb;
+BEGIN
+    SELECT l.* INTO asked FROM leadroute._explain_lead(explain.lead_table, explain.lead, explain.tenant) l;
+    BEGIN
+        EXECUTE format('SELECT jsonb_populate_record(NULL::%s, $1)', asked.relation) USING asked.given;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR wrong_object_type THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR005',
+            MESSAGE = format('the lead does not fit table "%s": %s', lead_table, SQLERRM),
+            DETAIL = 'An insert of these values would fail.',
+            HINT = 'Give each column a value that its type accepts.';
+    END;
+    EXECUTE format('SELECT jsonb_agg(to_jsonb(e) ORDER BY e.n) FROM leadroute._explain($1, $2,
+            jsonb_populate_record(NULL::%s, $3), $3) WITH ORDINALITY AS e (kind, rule, pool, rep, outcome,
+                deficit, used, cap, message, explanation, n)', asked.relation)
+        INTO findings USING asked.relation, asked.of_tenant, asked.given;
+    RETURN QUERY SELECT w.* FROM leadroute._explain_words(lead_table, asked.of_tenant, findings) w;
+END
+$$;
 COMMENT ON FUNCTION leadroute.explain(text, jsonb, bigint) IS
-    'What would become of a lead with these columns, if it were inserted now: each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold.';
+    'What would become of a lead with these columns, if it were inserted now: each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Takes the level app or manager. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold, LR012.';

@@ -34,7 +34,9 @@ TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     leadroute._everywhere(text[]), leadroute._my_tenants(text[]), leadroute._my_reps(), leadroute._my_pools(),
     leadroute._my_lead_tables(), leadroute._require(bigint, text[]), leadroute._require_rep(bigint, bigint),
-    leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight()
+    leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight(),
+    leadroute._explain_lead(text, jsonb, bigint), leadroute._explain(regclass, bigint, record, jsonb),
+    leadroute._explain_words(text, bigint, jsonb)
 TO PUBLIC;
 -- For users with a level; schema USAGE is granted with it.
 GRANT EXECUTE ON FUNCTION
@@ -42,5 +44,12 @@ GRANT EXECUTE ON FUNCTION
     leadroute.why(text, uuid, integer, bigint), leadroute.why(text, text, integer, bigint),
     leadroute.why_json(text, integer, integer, bigint), leadroute.why_json(text, bigint, integer, bigint),
     leadroute.why_json(text, uuid, integer, bigint), leadroute.why_json(text, text, integer, bigint),
-    leadroute.pool_state(bigint), leadroute.stat(bigint), leadroute.verify(bigint), leadroute.health()
+    leadroute.pool_state(bigint), leadroute.stat(bigint), leadroute.verify(bigint), leadroute.health(),
+    leadroute.explain(text, jsonb, bigint),
+    leadroute.reassign(text, integer, bigint, text, bigint), leadroute.reassign(text, bigint, bigint, text, bigint),
+    leadroute.reassign(text, uuid, bigint, text, bigint), leadroute.reassign(text, text, bigint, text, bigint),
+    leadroute.release(text, integer, text, bigint), leadroute.release(text, bigint, text, bigint),
+    leadroute.release(text, uuid, text, bigint), leadroute.release(text, text, text, bigint),
+    leadroute.route(text, integer, bigint), leadroute.route(text, bigint, bigint),
+    leadroute.route(text, uuid, bigint), leadroute.route(text, text, bigint)
 TO PUBLIC;

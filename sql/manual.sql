@@ -1,6 +1,7 @@
--- What people do to a lead: reassign(), release(), route(). The work is done here, but the lead's own
--- UPDATE is run by the library (src/pg/manual.cpp) outside of these functions' settings: the triggers of
--- the lead table run in it as in any UPDATE of the caller's.
+-- What people do to a lead: reassign(), release(), route(). The record's part is done here as leadroute's
+-- owner, for a caller whose level allows it; the lead's own UPDATE is run by the library
+-- (src/pg/manual.cpp) with the caller's rights and settings: the triggers and policies of the lead table
+-- count in it as in any UPDATE of the caller's.
 --
 -- The lead row is locked first, then its record, as an UPDATE or DELETE of the lead does. The record
 -- says the new owner before the lead does, so follow_owner() finds nothing to do.
@@ -41,37 +42,84 @@ AS $$
 $$;
 COMMENT ON FUNCTION leadroute._open_episode(integer, text, bigint) IS 'The open episode of a lead, or NULL.';
 
-CREATE FUNCTION leadroute._lock_lead(attachment leadroute.lead_table, relation regclass, lead_id text,
-    tenant bigint, OUT key text, OUT was text, OUT episode leadroute.assignment)
+CREATE FUNCTION leadroute._latest_episode(attachment integer, lead_id text, tenant bigint) RETURNS leadroute.assignment
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.* FROM leadroute._episodes(attachment, lead_id, tenant) e
+    ORDER BY e.ended_at IS NOT NULL, e.episode DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION leadroute._latest_episode(integer, text, bigint) IS
+    'The open episode of a lead, else its last one; NULL when it has none.';
+
+CREATE FUNCTION leadroute._require_update_for(caller name, attachment leadroute.lead_table, relation regclass)
+    RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    namespace CONSTANT regnamespace := (SELECT c.relnamespace FROM pg_class c WHERE c.oid = relation);
+    reads CONSTANT name[] := array_remove(
+        ARRAY[attachment.key_column, attachment.owner_column, attachment.tenant_column], NULL);
+BEGIN
+    IF NOT has_schema_privilege(caller, namespace, 'USAGE')
+        OR NOT has_column_privilege(caller, relation, attachment.owner_column, 'UPDATE')
+        OR EXISTS (SELECT FROM unnest(reads) c WHERE NOT has_column_privilege(caller, relation, c, 'SELECT')) THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR012',
+            MESSAGE = format('role "%s" may not change the owner of leads in "%s"', caller, attachment.name),
+            DETAIL = 'A lead is updated with the rights of whoever calls, so that its triggers and policies meet him.',
+            HINT = CASE WHEN has_schema_privilege(caller, namespace, 'USAGE') THEN '' ELSE
+                    format('GRANT USAGE ON SCHEMA %s TO %I; ', namespace, caller) END
+                || format('GRANT SELECT (%s), UPDATE (%I) ON %s TO %I;',
+                    (SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest(reads) WITH ORDINALITY AS u (c, n)),
+                    attachment.owner_column, relation, caller);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION leadroute._require_update_for(name, leadroute.lead_table, regclass) IS
+    'Raises LR012 for a role without the rights on the lead table that _owner_update() takes.';
+
+CREATE FUNCTION leadroute._read_lead(relation regclass, query text) RETURNS record
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_read_lead';
+COMMENT ON FUNCTION leadroute._read_lead(regclass, text) IS
+    'The row of a query on a lead table, or NULL, run with the rights of the table''s owner: planning alone evaluates what he has put into its constraints and indexes.';
+
+CREATE FUNCTION leadroute._lock_lead(caller name, level text, attachment leadroute.lead_table, relation regclass,
+    lead_id text, tenant bigint, OUT key text, OUT was text, OUT episode leadroute.assignment)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    latest leadroute.assignment;
+    sees_all CONSTANT boolean := level IN ('admin', 'app');
+    hidden boolean := NOT sees_all AND NOT leadroute._sees_for(caller,
+        leadroute._latest_episode(attachment.id, leadroute._lead_key(attachment, lead_id), tenant));
     problem text[];
 BEGIN
-    EXECUTE format('SELECT l.%I::text, l.%I::text FROM %s l WHERE %s FOR NO KEY UPDATE', attachment.key_column,
-        attachment.owner_column, relation, leadroute._lead_condition(attachment, relation, lead_id, tenant))
-        INTO key, was;
-    episode := leadroute._open_episode(attachment.id, key, tenant);
-    IF episode.lead_id IS NOT NULL THEN
+    -- a lead that one may not know of does not keep one waiting either
+    IF NOT hidden THEN
+        SELECT l.key, l.was INTO key, was FROM leadroute._read_lead(relation,
+            format('SELECT l.%I::text, l.%I::text FROM %s l WHERE %s FOR NO KEY UPDATE', attachment.key_column,
+                attachment.owner_column, relation, leadroute._lead_condition(attachment, relation, lead_id, tenant)))
+            AS l (key text, was text);
+        episode := leadroute._latest_episode(attachment.id, key, tenant);
+        hidden := NOT sees_all AND NOT leadroute._sees_for(caller, episode);
+    END IF;
+    IF episode.lead_id IS NOT NULL AND episode.ended_at IS NULL AND NOT hidden THEN
         RETURN;
     END IF;
-    SELECT e.* INTO latest FROM leadroute._episodes(attachment.id, key, tenant) e ORDER BY e.episode DESC LIMIT 1;
     problem := CASE
-        WHEN key IS NULL THEN ARRAY[format('there is no lead %s in "%s"', coalesce(lead_id, 'NULL'), attachment.name),
-            CASE WHEN tenant = 0 THEN 'No row of the table has this key.'
-                ELSE format('No row of the table has this key in tenant %s.', coalesce(tenant::text, 'NULL')) END,
+        WHEN key IS NULL OR hidden THEN ARRAY[format('there is no lead %s in "%s"', coalesce(lead_id, 'NULL'), attachment.name),
+            CASE WHEN sees_all THEN 'No row of the table has this key'
+                ELSE format('No lead that role "%s" may see has this key', caller) END
+                || CASE WHEN tenant = 0 THEN '.' ELSE format(' in tenant %s.', coalesce(tenant::text, 'NULL')) END,
             'Give the primary key of a lead, and its tenant where there are several.']
-        WHEN latest.lead_id IS NULL THEN ARRAY[format('lead %s of "%s" has no record', key, attachment.name),
+        WHEN episode.lead_id IS NULL THEN ARRAY[format('lead %s of "%s" has no record', key, attachment.name),
             'It was there when the table was attached, and was left alone.',
             format('UPDATE %s gives it an owner without leadroute.', relation)]
         ELSE ARRAY[format('lead %s of "%s" has no open episode', key, attachment.name),
-            format('Its latest one ended: %s.', latest.end_reason), 'leadroute.decision shows what is recorded.'] END;
+            format('Its latest one ended: %s.', episode.end_reason), 'leadroute.decision shows what is recorded.'] END;
     RAISE EXCEPTION USING ERRCODE = 'LR007', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
 END
 $$;
-COMMENT ON FUNCTION leadroute._lock_lead(leadroute.lead_table, regclass, text, bigint) IS
-    'Locks the lead''s row until the end of the transaction (FOR NO KEY UPDATE) and gives its key, owner and open episode; raises LR007 when there is none.';
+COMMENT ON FUNCTION leadroute._lock_lead(name, text, leadroute.lead_table, regclass, text, bigint) IS
+    'Locks the row of a lead that the caller, of this level, sees until the end of the transaction (FOR NO KEY UPDATE) and gives its key, owner and open episode; raises LR007 when there is none.';
 
 CREATE FUNCTION leadroute._owner_update(attachment leadroute.lead_table, relation regclass, lead_id text,
     tenant bigint, assignments text) RETURNS text
@@ -121,19 +169,24 @@ $$;
 COMMENT ON FUNCTION leadroute._owner_value(leadroute.lead_table, regclass, bigint, bigint) IS
     'What the owner column holds for a rep, as text; raises LR008 when there is no such rep, LR010 when the column cannot name this one.';
 
-CREATE FUNCTION leadroute._reassign(lead_table text, lead_id text, rep bigint, reason text, tenant bigint,
+CREATE FUNCTION leadroute._reassign_for(caller name, lead_table text, lead_id text, rep bigint, reason text, tenant bigint,
     OUT attachment integer, OUT key text, OUT was text, OUT wanted text, OUT statement text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
+    level CONSTANT text := leadroute._require_for(caller, tenant, '{app,manager}');
     lead CONSTANT leadroute.lead_table := leadroute._require_attached(lead_table);
     relation CONSTANT regclass := leadroute._lead_relation(lead.id);
     episode leadroute.assignment;
     locked record;
 BEGIN
+    PERFORM leadroute._require_update_for(caller, lead, relation);
+    IF level = 'manager' THEN
+        PERFORM leadroute._require_rep_for(caller, tenant, rep);
+    END IF;
     wanted := leadroute._owner_value(lead, relation, rep, tenant);
-    SELECT l.* INTO locked FROM leadroute._lock_lead(lead, relation, lead_id, tenant) l;
+    SELECT l.* INTO locked FROM leadroute._lock_lead(caller, level, lead, relation, lead_id, tenant) l;
     episode := locked.episode;
     IF episode.rep = rep THEN
         RAISE EXCEPTION USING ERRCODE = 'LR009',
@@ -148,21 +201,23 @@ BEGIN
     statement := leadroute._owner_update(lead, relation, key, tenant, format('%I = %L', lead.owner_column, wanted));
 END
 $$;
-COMMENT ON FUNCTION leadroute._reassign(text, text, bigint, text, bigint) IS
+COMMENT ON FUNCTION leadroute._reassign_for(name, text, text, bigint, text, bigint) IS
     'The record''s part of reassign(), and the UPDATE of the lead that has to follow: was and wanted are its owner before and after.';
 
-CREATE FUNCTION leadroute._release(lead_table text, lead_id text, reason text, tenant bigint,
+CREATE FUNCTION leadroute._release_for(caller name, lead_table text, lead_id text, reason text, tenant bigint,
     OUT attachment integer, OUT key text, OUT was text, OUT wanted text, OUT statement text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
+    level CONSTANT text := leadroute._require_for(caller, tenant, '{rep,manager,app}');
     lead CONSTANT leadroute.lead_table := leadroute._require_attached(lead_table);
     relation CONSTANT regclass := leadroute._lead_relation(lead.id);
     episode leadroute.assignment;
     locked record;
 BEGIN
-    SELECT l.* INTO locked FROM leadroute._lock_lead(lead, relation, lead_id, tenant) l;
+    PERFORM leadroute._require_update_for(caller, lead, relation);
+    SELECT l.* INTO locked FROM leadroute._lock_lead(caller, level, lead, relation, lead_id, tenant) l;
     episode := locked.episode;
     attachment := lead.id;
     key := locked.key;
@@ -174,7 +229,7 @@ BEGIN
     statement := leadroute._owner_update(lead, relation, key, tenant, format('%I = NULL', lead.owner_column));
 END
 $$;
-COMMENT ON FUNCTION leadroute._release(text, text, text, bigint) IS
+COMMENT ON FUNCTION leadroute._release_for(name, text, text, text, bigint) IS
     'The record''s part of release(), and the UPDATE of the lead that has to follow; no statement where the lead waits already.';
 
 CREATE FUNCTION leadroute._route_lead(relation regclass, tenant bigint, lead_row record,
@@ -183,12 +238,13 @@ CREATE FUNCTION leadroute._route_lead(relation regclass, tenant bigint, lead_row
 COMMENT ON FUNCTION leadroute._route_lead(regclass, bigint, record) IS
     'Routes a lead that waits, whose row is locked: takes the turn and writes the record. Gives the columns to set on the lead, with its owner; NULLs: it goes on waiting as before.';
 
-CREATE FUNCTION leadroute._route(lead_table text, lead_id text, tenant bigint,
+CREATE FUNCTION leadroute._route_for(caller name, lead_table text, lead_id text, tenant bigint,
     OUT attachment integer, OUT key text, OUT was text, OUT wanted text, OUT statement text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
+    level CONSTANT text := leadroute._require_for(caller, tenant, '{app,manager}');
     lead CONSTANT leadroute.lead_table := leadroute._require_attached(lead_table);
     relation CONSTANT regclass := leadroute._lead_relation(lead.id);
     condition CONSTANT text := leadroute._lead_condition(lead, relation, lead_id, tenant);
@@ -196,7 +252,8 @@ DECLARE
     locked record;
     assignments text;
 BEGIN
-    SELECT l.* INTO locked FROM leadroute._lock_lead(lead, relation, lead_id, tenant) l;
+    PERFORM leadroute._require_update_for(caller, lead, relation);
+    SELECT l.* INTO locked FROM leadroute._lock_lead(caller, level, lead, relation, lead_id, tenant) l;
     episode := locked.episode;
     IF episode.rep IS NOT NULL OR episode.method = 'manual' THEN
         RAISE EXCEPTION USING ERRCODE = 'LR009',
@@ -205,8 +262,10 @@ BEGIN
                 coalesce('Rep ' || episode.rep, 'Somebody who is not a rep'), episode.decided_at, episode.method),
             HINT = 'leadroute.release() lets it wait, leadroute.reassign() gives it to another rep.';
     END IF;
-    EXECUTE format('SELECT r.assignments, r.wanted FROM %s l, leadroute._route_lead($1, $2, l) r WHERE %s', relation, condition)
-        INTO assignments, wanted USING relation, tenant;
+    EXECUTE format('SELECT r.assignments, r.wanted FROM leadroute._read_lead($1, $3) AS o (l %s),
+            leadroute._route_lead($1, $2, o.l) r', relation)
+        INTO assignments, wanted
+        USING relation, tenant, format('SELECT l FROM %s l WHERE %s', relation, condition);
     key := locked.key;
     IF assignments IS NOT NULL THEN
         attachment := lead.id;
@@ -215,54 +274,54 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION leadroute._route(text, text, bigint) IS
+COMMENT ON FUNCTION leadroute._route_for(name, text, text, bigint) IS
     'The record''s part of route(), and the UPDATE of the lead that has to follow; no attachment where nothing changes.';
 
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id integer, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, integer, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner).';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id bigint, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, bigint, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner).';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id uuid, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, uuid, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner).';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id text, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, text, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner).';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id integer, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, integer, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Locks the leads row. Raises LR002, LR007, LR010.';
+    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, bigint, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Locks the leads row. Raises LR002, LR007, LR010.';
+    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id uuid, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, uuid, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Locks the leads row. Raises LR002, LR007, LR010.';
+    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id text, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, text, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Locks the leads row. Raises LR002, LR007, LR010.';
+    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.route(lead_table text, lead_id integer, tenant bigint DEFAULT 0)
     RETURNS SETOF leadroute.assignment LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'leadroute_route';
 COMMENT ON FUNCTION leadroute.route(text, integer, bigint) IS
-    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010.';
+    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Takes the level app, or manager for a lead of his own, and the right to update the leads owner and the columns of the rules label. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010, LR012.';
 CREATE FUNCTION leadroute.route(lead_table text, lead_id bigint, tenant bigint DEFAULT 0)
     RETURNS SETOF leadroute.assignment LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'leadroute_route';
 COMMENT ON FUNCTION leadroute.route(text, bigint, bigint) IS
-    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010.';
+    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Takes the level app, or manager for a lead of his own, and the right to update the leads owner and the columns of the rules label. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010, LR012.';
 CREATE FUNCTION leadroute.route(lead_table text, lead_id uuid, tenant bigint DEFAULT 0)
     RETURNS SETOF leadroute.assignment LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'leadroute_route';
 COMMENT ON FUNCTION leadroute.route(text, uuid, bigint) IS
-    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010.';
+    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Takes the level app, or manager for a lead of his own, and the right to update the leads owner and the columns of the rules label. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010, LR012.';
 CREATE FUNCTION leadroute.route(lead_table text, lead_id text, tenant bigint DEFAULT 0)
     RETURNS SETOF leadroute.assignment LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'leadroute_route';
 COMMENT ON FUNCTION leadroute.route(text, text, bigint) IS
-    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010.';
+    'Routes a lead that waits by the rules of now, as an insert would, and returns the new episode: method backlog; no row where it goes on waiting as before. Takes the level app, or manager for a lead of his own, and the right to update the leads owner and the columns of the rules label. Locks the leads row. Raises LR002, LR007, LR009 (the lead has an owner), LR010, LR012.';

@@ -1,13 +1,14 @@
-// reassign(), release() and route(): SQL functions do the record's part (sql/manual.sql); the
-// lead's own UPDATE is run here, with the caller's rights and settings, so that the triggers of the
-// lead table work as in any UPDATE.
+// reassign(), release() and route(): SQL functions do the record's part (sql/manual.sql) as
+// leadroute's owner, told who calls; the lead's own UPDATE is run here, with the caller's rights
+// and settings, so that the triggers and policies of the lead table work as in any UPDATE.
 #include "leadroute.h"
 
 extern "C" {
+#include "catalog/pg_class.h"
 #include "utils/typcache.h"
 }
 
-constexpr int kMaxArguments = 5;
+constexpr int kMaxArguments = 6; // with the caller
 
 // What the SQL part gives back.
 struct OwnerChange {
@@ -33,17 +34,22 @@ static Datum lead_id(FunctionCallInfo fcinfo) {
 static void change_record(FunctionCallInfo fcinfo, const char* query, const Oid* types,
                           OwnerChange* change) {
     int count = PG_NARGS();
-    Datum values[kMaxArguments];
-    char nulls[kMaxArguments];
+    NameData caller;
+    namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
+    Datum values[kMaxArguments] = {NameGetDatum(&caller)};
+    char nulls[kMaxArguments] = {' '};
     for (int i = 0; i < count; i++) {
-        nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+        nulls[i + 1] = PG_ARGISNULL(i) ? 'n' : ' ';
         if (!PG_ARGISNULL(i))
-            values[i] = i == 1 ? lead_id(fcinfo) : PG_GETARG_DATUM(i);
+            values[i + 1] = i == 1 ? lead_id(fcinfo) : PG_GETARG_DATUM(i);
     }
-    if (SPI_execute_with_args(query, count, const_cast<Oid*>(types), values, nulls, false, 1) !=
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    if (SPI_execute_with_args(query, count + 1, const_cast<Oid*>(types), values, nulls, false, 1) !=
             SPI_OK_SELECT ||
         SPI_processed != 1)
         elog(ERROR, "cannot change an owner");
+    owner_scope_end(&owner);
     HeapTuple row = SPI_tuptable->vals[0];
     TupleDesc columns = SPI_tuptable->tupdesc;
     bool isnull;
@@ -82,10 +88,13 @@ static Datum open_episode(FunctionCallInfo fcinfo, const OwnerChange* change) {
     int last = PG_NARGS() - 1;
     Datum values[] = {Int32GetDatum(change->attachment), CStringGetTextDatum(change->key),
                       PG_GETARG_DATUM(last)};
+    OwnerScope owner;
+    owner_scope_begin(&owner);
     if (SPI_execute_with_args("SELECT leadroute._open_episode($1, $2, $3)", 3, types, values, NULL,
                               false, 1) != SPI_OK_SELECT ||
         SPI_processed != 1)
         elog(ERROR, "cannot read leadroute.assignment");
+    owner_scope_end(&owner);
     bool isnull;
     Datum row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
     if (isnull)
@@ -112,32 +121,35 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_reassign);
 PG_FUNCTION_INFO_V1(leadroute_release);
 PG_FUNCTION_INFO_V1(leadroute_route);
+PG_FUNCTION_INFO_V1(leadroute_read_lead);
 
 // reassign(lead_table text, lead_id, rep bigint, reason text, tenant bigint) -> assignment
 Datum leadroute_reassign(PG_FUNCTION_ARGS) {
-    const Oid types[] = {TEXTOID, TEXTOID, INT8OID, TEXTOID, INT8OID};
+    const Oid types[] = {NAMEOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, INT8OID};
     Datum episode;
-    if (!change_owner(fcinfo, "SELECT * FROM leadroute._reassign($1, $2, $3, $4, $5)", types,
-                      &episode))
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._reassign_for($1, $2, $3, $4, $5, $6)",
+                      types, &episode))
         PG_RETURN_NULL();
     PG_RETURN_DATUM(episode);
 }
 
 // release(lead_table text, lead_id, reason text, tenant bigint) -> assignment
 Datum leadroute_release(PG_FUNCTION_ARGS) {
-    const Oid types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID};
+    const Oid types[] = {NAMEOID, TEXTOID, TEXTOID, TEXTOID, INT8OID};
     Datum episode;
-    if (!change_owner(fcinfo, "SELECT * FROM leadroute._release($1, $2, $3, $4)", types, &episode))
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._release_for($1, $2, $3, $4, $5)", types,
+                      &episode))
         PG_RETURN_NULL();
     PG_RETURN_DATUM(episode);
 }
 
 // route(lead_table text, lead_id, tenant bigint) -> SETOF assignment
 Datum leadroute_route(PG_FUNCTION_ARGS) {
-    const Oid types[] = {TEXTOID, TEXTOID, INT8OID};
+    const Oid types[] = {NAMEOID, TEXTOID, TEXTOID, INT8OID};
     ReturnSetInfo* rows = start_rows(fcinfo);
     Datum episode;
-    if (!change_owner(fcinfo, "SELECT * FROM leadroute._route($1, $2, $3)", types, &episode))
+    if (!change_owner(fcinfo, "SELECT * FROM leadroute._route_for($1, $2, $3, $4)", types,
+                      &episode))
         return (Datum)0;
     HeapTupleHeader row = DatumGetHeapTupleHeader(episode);
     HeapTupleData tuple = {};
@@ -145,5 +157,34 @@ Datum leadroute_route(PG_FUNCTION_ARGS) {
     tuple.t_data = row;
     tuplestore_puttuple(rows->setResult, &tuple);
     return (Datum)0;
+}
+
+// _read_lead(relation regclass, query text) -> record
+Datum leadroute_read_lead(PG_FUNCTION_ARGS) {
+    HeapTuple row = SearchSysCache1(RELOID, PG_GETARG_DATUM(0));
+    if (!HeapTupleIsValid(row))
+        elog(ERROR, "cache lookup failed for relation %u", PG_GETARG_OID(0));
+    Oid table_owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(row))->relowner;
+    ReleaseSysCache(row);
+
+    Oid user;
+    int security_context;
+    GetUserIdAndSecContext(&user, &security_context);
+    SetUserIdAndSecContext(table_owner, security_context | SECURITY_LOCAL_USERID_CHANGE |
+                                            SECURITY_RESTRICTED_OPERATION);
+    int guc_level = NewGUCNestLevel();
+    SPI_connect();
+    if (SPI_execute(text_to_cstring(PG_GETARG_TEXT_PP(1)), false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read a lead");
+    bool found = SPI_processed == 1;
+    Datum lead =
+        found ? PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc))
+              : (Datum)0;
+    SPI_finish();
+    AtEOXact_GUC(false, guc_level);
+    SetUserIdAndSecContext(user, security_context);
+    if (!found)
+        PG_RETURN_NULL();
+    PG_RETURN_DATUM(lead);
 }
 }

@@ -35,6 +35,9 @@ END $$;
 INSERT INTO public.leads (source) VALUES ('web'), ('web'), ('web'), ('phone'), ('mail');
 INSERT INTO public.company_lead (company, id) VALUES (7, 1);
 GRANT INSERT ON public.leads TO lr_insert;
+-- what it takes on the lead table itself, also for the one without a level
+GRANT SELECT (id, owner_id), UPDATE (owner_id) ON public.leads TO lr_usage, lr_app, lr_admin, lr_boss, lr_reps, lr_other;
+UPDATE leadroute.lead_table SET manager = 4 WHERE name = 'leads';  -- the boss sees 5
 
 -- The matrix --------------------------------------------------------------------------------------
 --
@@ -61,6 +64,19 @@ INSERT INTO matrix VALUES
     ('why_json(text,bigint,integer,bigint)', 'app rep manager admin', $$SELECT leadroute.why_json('leads', 1::bigint)$$),
     ('why_json(text,text,integer,bigint)', 'app rep manager admin', $$SELECT leadroute.why_json('leads', '1')$$),
     ('why_json(text,uuid,integer,bigint)', '', $$SELECT leadroute.why_json('leads', gen_random_uuid())$$),
+    ('reassign(text,integer,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.reassign('leads', 1, 4)$$),
+    ('reassign(text,bigint,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.reassign('leads', 1::bigint, 4)$$),
+    ('reassign(text,text,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.reassign('leads', '1', 4)$$),
+    ('reassign(text,uuid,bigint,text,bigint)', '', $$SELECT leadroute.reassign('leads', gen_random_uuid(), 4)$$),
+    ('release(text,integer,text,bigint)', 'app rep manager admin', $$SELECT leadroute.release('leads', 1)$$),
+    ('release(text,bigint,text,bigint)', 'app rep manager admin', $$SELECT leadroute.release('leads', 1::bigint)$$),
+    ('release(text,text,text,bigint)', 'app rep manager admin', $$SELECT leadroute.release('leads', '1')$$),
+    ('release(text,uuid,text,bigint)', '', $$SELECT leadroute.release('leads', gen_random_uuid())$$),
+    ('route(text,integer,bigint)', 'app manager admin', $$SELECT leadroute.route('leads', 5)$$),
+    ('route(text,bigint,bigint)', 'app manager admin', $$SELECT leadroute.route('leads', 5::bigint)$$),
+    ('route(text,text,bigint)', 'app manager admin', $$SELECT leadroute.route('leads', '5')$$),
+    ('route(text,uuid,bigint)', '', $$SELECT leadroute.route('leads', gen_random_uuid())$$),
+    ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
     ('decision', 'app rep manager admin', $$SELECT * FROM leadroute.decision$$),
     ('open_assignment', 'app rep manager admin', $$SELECT * FROM leadroute.open_assignment$$),
     ('queue', 'app rep manager admin', $$SELECT * FROM leadroute.queue$$),
@@ -112,10 +128,16 @@ ORDER BY m.object, r.role;
 -- Functions behind the views, called directly
 SELECT is(pg_temp.outcome('lr_usage', call), 'LR012', 'denied: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT * FROM leadroute._in_flight()',
-    'SELECT leadroute._require(0, ''rep'')', 'SELECT leadroute._require_rep(0, 1)']) call;
+    'SELECT leadroute._require(0, ''rep'')', 'SELECT leadroute._require_rep(0, 1)',
+    'SELECT leadroute._explain_lead(''leads'', ''{}'', 0)', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')',
+    'SELECT * FROM leadroute._explain(''public.leads'', 0, ROW(1)::record, ''{}'')']) call;
 SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT leadroute._require(0, ''admin'')',
-    'SELECT * FROM leadroute.verify()', 'SELECT * FROM leadroute.health()']) call;
+    'SELECT * FROM leadroute.verify()', 'SELECT * FROM leadroute.health()',
+    'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.release(''leads'', 1)', 'SELECT leadroute.route(''leads'', 5)',
+    'SELECT leadroute.explain(''leads'', ''{}'')', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')']) call;
+SELECT is(pg_temp.outcome('lr_ann', call), 'LR012', 'a rep may not: ' || call) FROM unnest(ARRAY[
+    'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;
 SELECT is(pg_temp.outcome('lr_other', 'SELECT * FROM leadroute.verify(7)'), 'ok', 'allowed in its own');
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'leadroute'::regnamespace AND p.proname ~ '_for$'
@@ -124,6 +146,7 @@ $$, 'nobody calls in another''s name');
 
 -- Rows --------------------------------------------------------------------------------------------
 
+UPDATE leadroute.lead_table SET manager = NULL WHERE name = 'leads';
 SELECT is(pg_temp.as_role(role, 'SELECT string_agg(tenant || ''/'' || lead_id, '' '' ORDER BY tenant, lead_id) FROM leadroute.decision'), leads, role || ' sees in decision')
 FROM (VALUES ('lr_ann', '0/1 0/3'), ('lr_bob', '0/2'), ('lr_boss', '0/1 0/3 0/4'), ('lr_app', '0/1 0/2 0/3 0/4 0/5'),
     ('lr_admin', '0/1 0/2 0/3 0/4 0/5 7/1'), ('lr_other', '7/1')) v (role, leads);
@@ -187,6 +210,7 @@ SELECT lives_ok($$SELECT leadroute.revoke_access('lr_app', 'app')$$, 'what was, 
 SELECT is(pg_temp.outcome('lr_app', 'SELECT * FROM leadroute.decision'), '42501', 'and is gone');
 SELECT throws_ok($$SELECT leadroute.grant_access('lr_app', 'king')$$, 'LR005', NULL, 'an unknown level');
 DROP FUNCTION pg_temp.trap();
+REVOKE ALL ON public.leads FROM lr_app;
 SELECT lives_ok('DROP ROLE lr_app', 'a role without access can be dropped');
 SELECT lives_ok($$SELECT leadroute.grant_access('lr_boss', 'admin'), leadroute.grant_access('lr_boss', 'rep')$$, 'a level replaces the one before');
 SELECT is(pg_temp.outcome('lr_boss', 'SELECT * FROM leadroute.stat'), '42501', 'with its rights');

@@ -156,8 +156,9 @@ $$, ARRAY['_after_pending', '_restoring',
         '_name_problem', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of',
         -- what they give depends on who calls
         '_everywhere', '_my_tenants', '_my_reps', '_my_pools', '_my_lead_tables', '_require', '_require_rep', '_pool_rows', '_stat_rows',
+        '_explain_lead', '_explain', '_explain_words',
         -- for roles with a level; test/pgtap/access_matrix.sql calls each
-        'why', 'why_json', 'pool_state', 'stat', 'verify', 'health'],
+        'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'reassign', 'release', 'route'],
     'PUBLIC may execute the WHEN of the triggers, what runs with the caller''s rights, and what looks at who calls');
 
 SELECT is_empty($$
