@@ -2,6 +2,12 @@
 -- Whole tables are compared, so no nested loops: a table that grew since its last ANALYZE would be
 -- taken for a small one, and the comparison would take hours.
 
+CREATE FUNCTION leadroute._lead_keys(relation regclass, key_column name, tenant_column name, tenant bigint)
+    RETURNS SETOF text
+    LANGUAGE c STABLE ROWS 100000 AS 'MODULE_PATHNAME', 'leadroute_lead_keys';
+COMMENT ON FUNCTION leadroute._lead_keys(regclass, name, name, bigint) IS
+    'The keys of a tenant''s leads by the snapshot of the statement, in their output form. Scans the table and its partitions without planning a query, which would evaluate functions of the table''s owner.';
+
 CREATE FUNCTION leadroute._verify_leads(tenant bigint, OUT lost bigint, OUT orphan bigint)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
@@ -17,19 +23,20 @@ BEGIN
         lead := leadroute._lead_relation(attachment.id);
         CONTINUE WHEN lead IS NULL;
         -- One statement, so that a lead and its record are seen by one snapshot.
-        EXECUTE format('WITH lead AS MATERIALIZED (
-                SELECT l.%1$I::text COLLATE "C" AS lead_id FROM %2$s l WHERE %3$s = $1)
-            SELECT (SELECT count(*) FROM lead
-                    WHERE NOT EXISTS (SELECT FROM leadroute.assignment a
-                        WHERE a.tenant = $1 AND a.lead_table = $2 AND a.lead_id = lead.lead_id
-                        AND (a.ended_at IS NULL OR a.end_reason = ''closed''))
-                    AND NOT EXISTS (SELECT FROM leadroute.unmanaged_lead u
-                        WHERE u.tenant = $1 AND u.lead_table = $2 AND u.lead_id = lead.lead_id)),
-                (SELECT count(*) FROM leadroute.assignment a
-                    WHERE a.tenant = $1 AND a.lead_table = $2 AND a.ended_at IS NULL
-                    AND NOT EXISTS (SELECT FROM lead WHERE lead.lead_id = a.lead_id))',
-            attachment.key_column, lead, leadroute._tenant_expression(attachment, 'l'))
-        INTO found_lost, found_orphan USING tenant, attachment.id;
+        WITH key AS MATERIALIZED (
+            SELECT k.lead_id COLLATE "C" AS lead_id
+            FROM leadroute._lead_keys(lead, attachment.key_column, attachment.tenant_column,
+                _verify_leads.tenant) AS k (lead_id))
+        SELECT (SELECT count(*) FROM key
+                WHERE NOT EXISTS (SELECT FROM leadroute.assignment a
+                    WHERE a.tenant = _verify_leads.tenant AND a.lead_table = attachment.id AND a.lead_id = key.lead_id
+                    AND (a.ended_at IS NULL OR a.end_reason = 'closed'))
+                AND NOT EXISTS (SELECT FROM leadroute.unmanaged_lead u
+                    WHERE u.tenant = _verify_leads.tenant AND u.lead_table = attachment.id AND u.lead_id = key.lead_id)),
+            (SELECT count(*) FROM leadroute.assignment a
+                WHERE a.tenant = _verify_leads.tenant AND a.lead_table = attachment.id AND a.ended_at IS NULL
+                AND NOT EXISTS (SELECT FROM key WHERE key.lead_id = a.lead_id))
+        INTO found_lost, found_orphan;
         lost := lost + found_lost;
         orphan := orphan + found_orphan;
     END LOOP;

@@ -97,6 +97,16 @@ inline ReturnSetInfo* start_rows(FunctionCallInfo fcinfo) {
     return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
 }
 
+// The same for a set of single values, in FROM.
+inline ReturnSetInfo* start_values(FunctionCallInfo fcinfo) {
+#if LR_PG16_GE
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+#else
+    SetSingleFuncCall(fcinfo, SRF_SINGLE_USE_EXPECTED);
+#endif
+    return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+}
+
 // This backend's place among all, from 0.
 inline int backend_index(void) {
 #if LR_PG17_GE

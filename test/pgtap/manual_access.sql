@@ -1,7 +1,7 @@
 -- reassign(), release(), route() and explain() by roles with levels: whose leads, to whom, and with
 -- whose rights the lead itself is changed.
 BEGIN;
-SELECT plan(49);
+SELECT plan(50);
 SET LOCAL client_min_messages = warning;
 
 CREATE ROLE lr_app; CREATE ROLE lr_admin; CREATE ROLE lr_boss; CREATE ROLE lr_ann; CREATE ROLE lr_bob; CREATE ROLE lr_poor;
@@ -155,6 +155,8 @@ RESET ROLE;
 SET LOCAL constraint_exclusion = on;               -- whoever plans evaluates it
 SELECT is(pg_temp.as_role('lr_owner', 'SELECT rep FROM leadroute.reassign(''planted'', 1, 5)'), '5', 'a constraint, in reassign()');
 SELECT is(pg_temp.as_role('lr_owner', 'SELECT count(*) FROM leadroute.route(''planted'', 1)'), '0', 'and in route()');
+DO $$ BEGIN PERFORM leadroute.grant_access('lr_owner', 'admin'); END $$;
+SELECT is(pg_temp.as_role('lr_owner', 'SELECT lost || '' '' || orphan FROM leadroute.verify()'), '0 0', 'and in verify()');
 SET LOCAL ROLE lr_owner;
 CREATE VIEW public.no_sequence AS SELECT 1::bigint AS last_value, true AS is_called WHERE public.who_runs(length(now()::text)) > 0;
 ALTER TABLE public.planted ALTER n SET DEFAULT nextval('public.no_sequence');
