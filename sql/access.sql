@@ -183,6 +183,8 @@ CREATE POLICY admin ON leadroute.access USING ((SELECT leadroute._everywhere('{a
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 CREATE POLICY admin ON leadroute.config_change USING ((SELECT leadroute._everywhere('{admin}'))
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.event_cursor USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 -- It has no tenant: for admins of tenant 0, or of all.
 CREATE POLICY admin ON leadroute.lead_table USING ((SELECT leadroute._everywhere('{admin}'))
     OR 0 = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
@@ -220,7 +222,9 @@ AS $$
         'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert']
     ELSE ARRAY[
         'SELECT ON leadroute.decision, leadroute.open_assignment, leadroute.queue, leadroute.pool_state',
-        'SELECT ON leadroute.assignment, leadroute.lead_table, leadroute.unmanaged_lead',
+        'SELECT ON leadroute.assignment, leadroute.unmanaged_lead',
+        -- without event_salt
+        'SELECT (id, name, key_column, owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on, location_column, value_expression, notify_key, attached_at, version, changed_at) ON leadroute.lead_table',
         'SELECT (tenant, id, name) ON leadroute.rep, leadroute.pool, leadroute.rule']
         || CASE WHEN level <> 'rep' THEN ARRAY['SELECT ON leadroute.alert',
             'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert'] END

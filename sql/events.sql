@@ -49,7 +49,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._event_bound() IS
-    'A time before which no transaction that runs now, or begins later, has decided anything; call it after the snapshot is taken.';
+    'A time before which no transaction that runs now, or begins later, has decided anything; call it after the snapshot is taken, with rights that show all sessions.';
 
 CREATE FUNCTION leadroute._event_json(kind text, tenant bigint, lead_table integer, lead_id text,
     rep bigint, pool integer, rule bigint, at timestamptz, due_at timestamptz, alert bigint,
@@ -109,26 +109,65 @@ $$;
 COMMENT ON FUNCTION leadroute._events(text, bigint) IS
     'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), alerts from leadroute.alert.';
 
-CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint DEFAULT 0)
-    RETURNS TABLE (event jsonb, next_cursor text)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leadroute._require_reader_for(caller name, tenant bigint) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    PERFORM leadroute._require_for(caller,
+        coalesce(tenant, (SELECT min(l.tenant) FROM leadroute._levels_for(caller) l), 0), '{app,rep,manager}');
+END
+$$;
+COMMENT ON FUNCTION leadroute._require_reader_for(name, bigint) IS
+    'Raises LR012 unless the role has a level in the tenant; NULL: in any.';
+
+-- As the owner, who knows the salts, and since when all sessions have been at work. What the role
+-- sees of it is what the policies on assignment and alert, and its right to read alerts, let it see.
+CREATE FUNCTION leadroute._events_since_for(caller name, cursor text, tenant bigint)
+    RETURNS TABLE (event jsonb, next_cursor text)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    all_leads CONSTANT boolean := leadroute._everywhere_for(caller, '{app,admin}');
+    all_leads_of CONSTANT bigint[] := leadroute._my_tenants_for(caller, '{app,admin}');
+    alerts CONSTANT boolean := has_table_privilege(caller, 'leadroute.alert', 'SELECT');
+BEGIN
+    PERFORM leadroute._require_reader_for(caller, tenant);
+    RETURN QUERY
     WITH now AS MATERIALIZED (SELECT leadroute._cursor(leadroute._event_bound()) AS cursor)
     SELECT leadroute._event_json(e.kind, e.tenant, e.lead_table, e.lead_id, e.rep, e.pool, e.rule, e.at,
             e.due_at, e.alert, l.name, p.name, l.notify_key, l.event_salt), now.cursor
-    FROM now CROSS JOIN leadroute._events(events_since.cursor, events_since.tenant) e
+    FROM now CROSS JOIN leadroute._events(_events_since_for.cursor, _events_since_for.tenant) e
         LEFT JOIN leadroute.lead_table l ON l.id = e.lead_table
         LEFT JOIN leadroute.pool p ON p.tenant = e.tenant AND p.id = e.pool
-    ORDER BY e.at
+    WHERE (alerts OR e.alert IS NULL) AND (all_leads OR e.tenant = ANY (all_leads_of)
+        OR (e.tenant, e.rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps_for(caller) m)
+        OR (e.tenant, e.pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools_for(caller) m)
+        OR (e.tenant, e.manager) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps_for(caller) m)
+        OR e.alert IS NULL AND e.rep IS NULL
+            AND (e.tenant, e.lead_table) IN (SELECT m.tenant, m.lead_table FROM leadroute._my_lead_tables_for(caller) m))
+    ORDER BY e.at;
+END
 $$;
+COMMENT ON FUNCTION leadroute._events_since_for(name, text, bigint) IS 'events_since() of a role.';
+CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint DEFAULT 0)
+    RETURNS TABLE (event jsonb, next_cursor text)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.events_since(text, bigint) IS
-    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. LR005 for what is no cursor.';
+    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
 
+CREATE FUNCTION leadroute._event_cursor_for(caller name) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leadroute._require_reader_for(caller, NULL);
+    RETURN leadroute._cursor(leadroute._event_bound());
+END
+$$;
+COMMENT ON FUNCTION leadroute._event_cursor_for(name) IS 'event_cursor() of a role.';
 CREATE FUNCTION leadroute.event_cursor() RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT leadroute._cursor(leadroute._event_bound()) $$;
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.event_cursor() IS
-    'A cursor for events_since() that has seen all that is committed now: where a listener begins.';
+    'A cursor for events_since() that has seen all that is committed now: where a listener begins. LR012 without a level.';
 
 -- Whatever a crash interrupts, the worker begins here.
 INSERT INTO leadroute.event_cursor (cursor) VALUES (leadroute.event_cursor());

@@ -51,5 +51,6 @@ GRANT EXECUTE ON FUNCTION
     leadroute.release(text, integer, text, bigint), leadroute.release(text, bigint, text, bigint),
     leadroute.release(text, uuid, text, bigint), leadroute.release(text, text, text, bigint),
     leadroute.route(text, integer, bigint), leadroute.route(text, bigint, bigint),
-    leadroute.route(text, uuid, bigint), leadroute.route(text, text, bigint)
+    leadroute.route(text, uuid, bigint), leadroute.route(text, text, bigint),
+    leadroute.events_since(text, bigint), leadroute.event_cursor()
 TO PUBLIC;

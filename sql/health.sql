@@ -53,6 +53,38 @@ END
 $$;
 COMMENT ON FUNCTION leadroute._health_server() IS 'health() of what belongs to the server.';
 
+CREATE FUNCTION leadroute._event_worker(OUT running boolean, OUT failures integer, OUT pending bigint, OUT skipped bigint)
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_event_worker';
+COMMENT ON FUNCTION leadroute._event_worker() IS
+    'Whether the worker that sends this database''s events runs, how often in a row it found no place in max_worker_processes, events that wait and that were skipped since the server started; all NULL when leadroute is not preloaded.';
+
+CREATE FUNCTION leadroute._health_events() RETURNS TABLE (item text, ok boolean, detail text)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    worker record;
+    no_place boolean;
+    full_queue CONSTANT boolean := pg_notification_queue_usage() > current_setting('leadroute.notify_queue_limit')::float8;
+BEGIN
+    SELECT * INTO worker FROM leadroute._event_worker();
+    no_place := NOT worker.running AND worker.failures > 0;
+    item := 'events worker';
+    ok := coalesce(NOT no_place AND NOT full_queue, true);
+    detail := CASE
+        WHEN worker.running IS NULL THEN 'not preloaded: there are no events'
+        ELSE CASE WHEN worker.running THEN 'running'
+                WHEN no_place THEN format('could not start: no process of max_worker_processes (%s) is free. Raise it and restart the server; the next insert with an event tries again', current_setting('max_worker_processes'))
+                ELSE 'idle, starts with the next event' END
+            || format('; %s events pending, %s skipped', worker.pending, worker.skipped)
+            || CASE WHEN full_queue THEN format('; skips events: the notification queue is %s %% full (leadroute.notify_queue_limit). A session that listens is in a long transaction: end it',
+                round(100 * pg_notification_queue_usage()::numeric, 1)) ELSE '' END
+            || CASE current_setting('leadroute.notify') WHEN 'off' THEN '; leadroute.notify is off: inserts tell nobody, events_since() has all events'
+                WHEN 'transaction' THEN '; leadroute.notify is transaction: inserts send their events themselves' ELSE '' END END;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION leadroute._health_events() IS 'health() of the worker that sends events.';
+
 CREATE FUNCTION leadroute._trigger_problems(attachment integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -143,6 +175,7 @@ AS $$
 BEGIN
     PERFORM leadroute._require_for(caller, 0, '{}');
     RETURN QUERY SELECT * FROM leadroute._health_server();
+    RETURN QUERY SELECT * FROM leadroute._health_events();
     RETURN QUERY SELECT * FROM leadroute._health_tables();
     RETURN QUERY SELECT * FROM leadroute._health_rules();
 END

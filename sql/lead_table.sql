@@ -31,7 +31,11 @@ AS $$
 DECLARE
     found_row leadroute.lead_table;
 BEGIN
-    SELECT t.* INTO found_row FROM leadroute.lead_table t WHERE t.name = _require_attached.name;
+    -- event_salt is for admins alone
+    SELECT t.id, t.name, t.key_column, t.owner_column, t.tenant_column, t.fallback_pool, t.manager, t.sticky_on,
+        t.sticky_window, t.reroute_on, t.location_column, t.value_expression, t.notify_key, NULL, t.attached_at,
+        t.version, t.changed_at
+    INTO found_row FROM leadroute.lead_table t WHERE t.name = _require_attached.name;
     IF found_row.id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR002',
             MESSAGE = format('lead table "%s" is not attached', _require_attached.name),
@@ -43,7 +47,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._require_attached(text) IS
-    'The attachment of this name; raises LR002 when there is none.';
+    'The attachment of this name, without its event_salt; raises LR002 when there is none.';
 
 -- What attach() checks ------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ ALTER TABLE leadroute.checkpoint ENABLE ROW LEVEL SECURITY;
 ALTER TABLE leadroute.alert ENABLE ROW LEVEL SECURITY;
 ALTER TABLE leadroute.access ENABLE ROW LEVEL SECURITY;
 ALTER TABLE leadroute.config_change ENABLE ROW LEVEL SECURITY;
+ALTER TABLE leadroute.event_cursor ENABLE ROW LEVEL SECURITY;
 
 SELECT pg_extension_config_dump('leadroute.access', '');
 SELECT pg_extension_config_dump('leadroute.config_change', '');

@@ -128,6 +128,7 @@ PG_FUNCTION_INFO_V1(leadroute_stat);
 PG_FUNCTION_INFO_V1(leadroute_forget);
 PG_FUNCTION_INFO_V1(leadroute_explanation);
 PG_FUNCTION_INFO_V1(leadroute_memory);
+PG_FUNCTION_INFO_V1(leadroute_event_worker);
 
 // _pool_memory(tenant) -> (pool, rep, weight, received, in_flight, own_in_flight, deficit, active,
 // reason, member_used, member_cap, rep_used, rep_cap)
@@ -234,9 +235,13 @@ Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
     return (Datum)0;
 }
 
-// Of the database as a whole: the worker serves all tenants.
-static void put_event_counters(ReturnSetInfo* rows) {
-    int64 counters[5] = {};
+constexpr int kEventCounters = 5;
+
+// Of the database as a whole: the worker serves all tenants. Returns how often in a row no worker
+// was to be had.
+static int read_event_counters(int64* counters) {
+    int failures = 0;
+    memset(counters, 0, sizeof(int64) * kEventCounters);
     LWLockAcquire(events_lock(), LW_SHARED);
     EventSlot* slot = event_slot_find(MyDatabaseId, false);
     if (slot != NULL) {
@@ -245,11 +250,18 @@ static void put_event_counters(ReturnSetInfo* rows) {
         counters[2] = (int64)pg_atomic_read_u64(&slot->skipped);
         counters[3] = (int64)pg_atomic_read_u64(&slot->lag);
         counters[4] = slot->pid != 0 ? 1 : 0;
+        failures = slot->failures;
     }
     LWLockRelease(events_lock());
+    return failures;
+}
+
+static void put_event_counters(ReturnSetInfo* rows) {
+    int64 counters[kEventCounters];
+    (void)read_event_counters(counters);
     static const char* const names[] = {"events_sent", "events_pending", "events_skipped",
                                         "events_lag_us", "event_workers"};
-    for (int i = 0; i < (int)lengthof(counters); i++) {
+    for (int i = 0; i < kEventCounters; i++) {
         Datum values[] = {CStringGetTextDatum(names[i]), Int64GetDatum(counters[i])};
         bool nulls[] = {false, false};
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
@@ -323,6 +335,24 @@ Datum leadroute_memory(PG_FUNCTION_ARGS) {
         values[2] = Int32GetDatum(shared->slot_count);
         values[3] = Int64GetDatum(members);
         values[4] = Int32GetDatum(leadroute_max_members);
+        memset(nulls, 0, sizeof(nulls));
+    }
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
+}
+
+// _event_worker() -> (running, failures, pending, skipped)
+Datum leadroute_event_worker(PG_FUNCTION_ARGS) {
+    TupleDesc columns;
+    if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    Datum values[4] = {};
+    bool nulls[4] = {true, true, true, true};
+    if (shared_ready()) {
+        int64 counters[kEventCounters];
+        values[1] = Int32GetDatum(read_event_counters(counters));
+        values[0] = BoolGetDatum(counters[4] != 0);
+        values[2] = Int64GetDatum(counters[1]);
+        values[3] = Int64GetDatum(counters[2]);
         memset(nulls, 0, sizeof(nulls));
     }
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));

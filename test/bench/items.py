@@ -210,6 +210,17 @@ def fabricate(bench, tables):
 
 
 @contextlib.contextmanager
+def notifying_peer(tables):
+    """The PL/pgSQL trigger tells listeners, in the transaction."""
+    switch = "ALTER TABLE peer.leads {} TRIGGER record, {} TRIGGER record_and_notify"
+    tables.control.run(switch.format("DISABLE", "ENABLE"))
+    try:
+        yield
+    finally:
+        tables.control.run(switch.format("ENABLE", "DISABLE"))
+
+
+@contextlib.contextmanager
 def listening(bench, database, count):
     """So many psql sessions that listen to all events, and take them."""
     sessions = []
@@ -218,7 +229,7 @@ def listening(bench, database, count):
             session = subprocess.Popen(["psql", "-X", "-q", "-d", database], stdin=subprocess.PIPE, text=True,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=bench.server.env)
             sessions.append(session)
-            session.stdin.write("LISTEN leadroute;\nSELECT \\watch 0.1\n")
+            session.stdin.write("LISTEN leadroute;\nLISTEN peer;\nSELECT \\watch 0.1\n")
             session.stdin.flush()
         yield
     finally:
@@ -228,18 +239,21 @@ def listening(bench, database, count):
 
 
 def events(bench):
-    """Events on, with 20 listeners: what inserts cost, and how long an event takes at 1,000 leads a
+    """Events on, with 20 listeners: what inserts cost, also those of the PL/pgSQL trigger, and how long an event takes at 1,000 leads a
     second, from the decision (before the commit) to the listener."""
     ten = bench.ten_pools()
     options = bench.options
     conninfo = " ".join(f"{key}={bench.server.env[name]}" for key, name in (
         ("host", "PGHOST"), ("port", "PGPORT"), ("user", "PGUSER"))) + f" dbname={ten.database}"
     for number in bench.rounds("events"):
-        for cell, clients in (("on/1", 1), ("on/32", 32)):
-            for variant, listeners in turned([("plain", 0), ("routed", 20)], number):
-                ten.empty(variant)
-                with listening(bench, ten.database, listeners):
-                    tps = bench.tps(ten, variant, clients, "on")
+        for cell, clients, variants in (("on/1", 1, ["plain", "routed"]),
+                                        ("on/32", 32, ["plain", "peer_notify", "routed"])):
+            for variant in turned(variants, number):
+                table = "peer" if variant == "peer_notify" else variant
+                ten.empty(table)
+                with listening(bench, ten.database, 0 if variant == "plain" else 20), \
+                        notifying_peer(ten) if table == "peer" else contextlib.nullcontext():
+                    tps = bench.tps(ten, table, clients, "on")
                 bench.results.add("events", number, cell, variant, tps=tps)
         ten.empty("routed")
         load = bench.server.load(ten.database, "routed", clients=4, rules=ten.rules, sync="on",

@@ -2,7 +2,8 @@
 -- Rules in a table, tried in the order of their priority; a pointer row for each pool, which is
 -- locked until the commit and so hands out exact turns; a counter row for each rep and day, which
 -- holds the cap; the record by an AFTER trigger, with indexes for the lead, for the rep's open leads
--- and for what is due. Psql variables: as for routed.sql.
+-- and for what is due. In the variant "peer_notify" that trigger tells listeners, too. Psql variables:
+-- as for routed.sql.
 CREATE TABLE peer.pools (id integer PRIMARY KEY, next bigint NOT NULL, size bigint NOT NULL) WITH (fillfactor = 10);
 CREATE TABLE peer.members (
     pool integer NOT NULL REFERENCES peer.pools, slot bigint NOT NULL, rep bigint NOT NULL,
@@ -107,4 +108,21 @@ $$;
 
 CREATE TRIGGER route BEFORE INSERT ON peer.leads FOR EACH ROW EXECUTE FUNCTION peer.route();
 CREATE TRIGGER record AFTER INSERT ON peer.leads FOR EACH ROW EXECUTE FUNCTION peer.record();
+
+-- In place of record() in the variant "peer_notify".
+CREATE FUNCTION peer.record_and_notify() RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    due CONSTANT timestamptz := now() + interval '30 minutes';
+    rule CONSTANT integer := current_setting('peer.rule')::integer;
+BEGIN
+    INSERT INTO peer.assignments (lead_id, due_at, rep_id, rule_id) VALUES (NEW.id, due, NEW.owner_id, rule);
+    PERFORM pg_notify('peer', json_build_object('event', 'assigned', 'at', now(), 'lead_id', NEW.id,
+        'rep', NEW.owner_id, 'rule', rule, 'due_at', due)::text);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER record_and_notify AFTER INSERT ON peer.leads FOR EACH ROW EXECUTE FUNCTION peer.record_and_notify();
+ALTER TABLE peer.leads DISABLE TRIGGER record_and_notify;
 ANALYZE;

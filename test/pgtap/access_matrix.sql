@@ -77,6 +77,8 @@ INSERT INTO matrix VALUES
     ('route(text,text,bigint)', 'app manager admin', $$SELECT leadroute.route('leads', '5')$$),
     ('route(text,uuid,bigint)', '', $$SELECT leadroute.route('leads', gen_random_uuid())$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
+    ('events_since(text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.events_since()$$),
+    ('event_cursor()', 'app rep manager admin', $$SELECT leadroute.event_cursor()$$),
     ('decision', 'app rep manager admin', $$SELECT * FROM leadroute.decision$$),
     ('open_assignment', 'app rep manager admin', $$SELECT * FROM leadroute.open_assignment$$),
     ('queue', 'app rep manager admin', $$SELECT * FROM leadroute.queue$$),
@@ -162,6 +164,15 @@ SELECT is(pg_temp.as_role('lr_ann', 'SELECT rep_name || '' '' || pool || '' '' |
 SELECT is(pg_temp.as_role('lr_ann', 'SELECT daily_cap FROM leadroute.rep'), '42501', 'of reps names alone');
 SELECT is(pg_temp.as_role('lr_ann', 'SELECT condition FROM leadroute.rule'), '42501', 'of rules names alone');
 SELECT is(pg_temp.as_role('lr_usage', 'SELECT count(*) FROM leadroute.lead_table'), '42501', 'without a level nothing');
+SELECT set_eq(format($$SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = 'leadroute.lead_table'::regclass AND a.attnum > 0
+    AND NOT a.attisdropped AND NOT has_column_privilege(%L, a.attrelid, a.attname, 'SELECT')$$, role), ARRAY['event_salt'], role || ' sees of lead tables all but the salt')
+FROM unnest('{lr_ann,lr_boss,lr_app}'::text[]) role;
+SELECT is(to_jsonb(leadroute._require_attached('leads')), (SELECT to_jsonb(t) || '{"event_salt": null}' FROM leadroute.lead_table t WHERE t.name = 'leads'), 'nor does _require_attached() tell it');
+SELECT is(pg_temp.as_role('lr_ann', 'SELECT count(*) FROM leadroute.event_cursor'), '42501', 'how far events are sent is for admins');
+SELECT is(pg_temp.as_role('lr_admin', 'SELECT count(*) FROM leadroute.event_cursor'), '1', 'to see');
+SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant: ' || call) FROM unnest(ARRAY['SELECT * FROM leadroute.events_since()']) call;
+SELECT is(pg_temp.outcome('lr_other', call), 'ok', 'allowed in its own: ' || call) FROM unnest(ARRAY[
+    'SELECT * FROM leadroute.events_since(NULL, 7)', 'SELECT * FROM leadroute.events_since(NULL, NULL)', 'SELECT leadroute.event_cursor()']) call;
 GRANT SELECT ON ALL TABLES IN SCHEMA leadroute TO lr_usage;
 SELECT is(pg_temp.as_role('lr_usage', 'SELECT count(*) FROM leadroute.decision'), '0', 'a GRANT by hand shows no row');
 SELECT is(pg_temp.as_role('lr_usage', 'SELECT count(*) FROM leadroute.' || relname), '0', 'nor of ' || relname)

@@ -1,6 +1,6 @@
 -- health(): all is well, then each thing that can go wrong, with what to do.
 BEGIN;
-SELECT plan(13);
+SELECT plan(16);
 DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
 CREATE TABLE part (id int PRIMARY KEY, owner_id bigint) PARTITION BY RANGE (id);
 CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (1000);
@@ -10,11 +10,17 @@ INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann');
 INSERT INTO leadroute.rule (lead_table, position, name, rep, author) VALUES ('leads', 1, 'all', 1, 'lr_gone');
 CREATE FUNCTION pg_temp.detail(name text) RETURNS text LANGUAGE sql AS $$ SELECT CASE WHEN ok THEN 'ok: ' ELSE 'NOT: ' END || detail FROM leadroute.health() WHERE item = name $$;
 
-SELECT set_eq('SELECT item FROM leadroute.health()', ARRAY['preloaded', 'versions', 'shared memory', 'pg_cron',
+SELECT set_eq('SELECT item FROM leadroute.health()', ARRAY['preloaded', 'versions', 'shared memory', 'pg_cron', 'events worker',
     'lead table "leads"', 'lead table "part"', 'orphans', 'rule authors', 'rules'], 'its items');
 SELECT is_empty('SELECT item, detail FROM leadroute.health() WHERE NOT ok', 'all is well');
 SELECT is_empty('SELECT item FROM leadroute.health() WHERE item IS NULL OR ok IS NULL OR detail IS NULL', 'nothing is left out');
 SELECT matches(pg_temp.detail('shared memory'), '^ok: \d+ of \d+ tenants, \d+ of \d+ pool members', 'shared memory in numbers');
+
+SELECT matches(pg_temp.detail('events worker'), '^ok: (running|idle, starts with the next event); \d+ events pending, \d+ skipped$', 'the worker that sends events');
+SET LOCAL leadroute.notify = off;
+SELECT matches(pg_temp.detail('events worker'), '^ok: .*leadroute.notify is off', 'told to be silent');
+SET LOCAL leadroute.notify = transaction;
+SELECT matches(pg_temp.detail('events worker'), '^ok: .*leadroute.notify is transaction', 'or not needed');
 
 ALTER TABLE leads DISABLE TRIGGER zz_leadroute_owner;
 SELECT matches(pg_temp.detail('lead table "leads"'), '^NOT: .*leads: trigger for follow_owner\(\) is disabled.*ENABLE TRIGGER', 'a disabled trigger');
