@@ -62,6 +62,8 @@ GOALS = [
     Goal("restart", "first insert after a crash, seconds", of("crash", "routed", "first"), "<=", 0.5),
     Goal("events", "20 listeners / plain, 1 client", ratio(tps("on/1", "routed"), tps("on/1", "plain")), ">=", 0.80),
     Goal("events", "20 listeners / plain, 32 clients", ratio(tps("on/32", "routed"), tps("on/32", "plain")), ">=", 0.70),
+    Goal("events", "routed / PL/pgSQL with pg_notify, 32 clients",
+         ratio(tps("on/32", "routed"), tps("on/32", "peer_notify")), ">=", 6),
     Goal("events", "decision to listener at 1,000/s, median, seconds", of("latency", "routed", "median"), "<=", 0.005),
 ]
 

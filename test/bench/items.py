@@ -239,8 +239,8 @@ def listening(bench, database, count):
 
 
 def events(bench):
-    """Events on, with 20 listeners: what inserts cost, also those of the PL/pgSQL trigger, and how long an event takes at 1,000 leads a
-    second, from the decision (before the commit) to the listener."""
+    """Events on, with 20 listeners: what inserts cost, also those of the PL/pgSQL trigger, and how long
+    an event takes at 1,000 leads a second, from the decision (before the commit) to the listener."""
     ten = bench.ten_pools()
     options = bench.options
     conninfo = " ".join(f"{key}={bench.server.env[name]}" for key, name in (
