@@ -28,7 +28,7 @@ static bool raised_lately(TenantSlot* slot, uint64 key) {
     LWLockAcquire(slot_lock(slot), LW_SHARED);
     for (int i = 0; i < kRecentAlerts; i++)
         found = found || (slot->recent[i].key == key &&
-                          Abs(now - slot->recent[i].raised) < USECS_PER_MINUTE);
+                          abs(now - slot->recent[i].raised) < USECS_PER_MINUTE);
     LWLockRelease(slot_lock(slot));
     return found;
 }

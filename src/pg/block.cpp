@@ -7,8 +7,8 @@ static uint32 place(uint32* end, Size bytes) {
     return offset;
 }
 
-static uint32 lay_out(Block* block, int32 pools, int32 reps, int32 members) {
-    uint32 end = sizeof(Block);
+static uint32 lay_out(TenantBlock* block, int32 pools, int32 reps, int32 members) {
+    uint32 end = sizeof(TenantBlock);
     block->pools = place(&end, sizeof(PoolState) * pools);
     block->reps = place(&end, sizeof(RepState) * reps);
     block->members = place(&end, sizeof(MemberState) * members);
@@ -20,11 +20,11 @@ static uint32 lay_out(Block* block, int32 pools, int32 reps, int32 members) {
 }
 
 Size block_size(int32 pools, int32 reps, int32 members) {
-    Block layout;
+    TenantBlock layout;
     return lay_out(&layout, pools, reps, members);
 }
 
-void block_format(Block* block, int32 pools, int32 reps, int32 members) {
+void block_format(TenantBlock* block, int32 pools, int32 reps, int32 members) {
     Size size = block_size(pools, reps, members);
     memset(static_cast<void*>(block), 0, size);
     lay_out(block, pools, reps, members);
@@ -34,7 +34,7 @@ void block_format(Block* block, int32 pools, int32 reps, int32 members) {
     block->size = size;
 }
 
-int32 block_find_pool(Block* block, int32 id) {
+int32 block_find_pool(TenantBlock* block, int32 id) {
     int32 low = 0, high = block->pool_count - 1;
     while (low <= high) {
         int32 middle = low + (high - low) / 2;
@@ -49,7 +49,7 @@ int32 block_find_pool(Block* block, int32 id) {
     return -1;
 }
 
-int32 block_find_rep(Block* block, int64 id) {
+int32 block_find_rep(TenantBlock* block, int64 id) {
     int32 low = 0, high = block->rep_count - 1;
     while (low <= high) {
         int32 middle = low + (high - low) / 2;
@@ -64,7 +64,7 @@ int32 block_find_rep(Block* block, int64 id) {
     return -1;
 }
 
-int32 block_find_member(Block* block, int32 pool, int64 rep) {
+int32 block_find_member(TenantBlock* block, int32 pool, int64 rep) {
     PoolState* p = block->pool(pool);
     int32 low = p->first_member, high = low + p->queue.member_count - 1;
     while (low <= high) {
@@ -115,7 +115,7 @@ void days_add(DayCounts* days, DateADT day, int32 used, int32 in_flight) {
     days->slot[slot] = {day, used, in_flight};
 }
 
-core::State member_state(Block* block, int32 member, const ZoneDays* zones) {
+core::State member_state(TenantBlock* block, int32 member, const ZoneDays* zones) {
     MemberState* m = block->member(member);
     RepState* rep = block->rep(m->rep);
     if (rep->paused)
@@ -134,7 +134,7 @@ core::State member_state(Block* block, int32 member, const ZoneDays* zones) {
     return core::State::turn;
 }
 
-void member_refresh(Block* block, int32 member, const ZoneDays* zones) {
+void member_refresh(TenantBlock* block, int32 member, const ZoneDays* zones) {
     MemberState* m = block->member(member);
     core::State state = member_state(block, member, zones);
     if (state == m->reason)
@@ -153,19 +153,19 @@ void member_refresh(Block* block, int32 member, const ZoneDays* zones) {
     m->reason = state;
 }
 
-void rep_refresh(Block* block, int32 rep, const ZoneDays* zones) {
+void rep_refresh(TenantBlock* block, int32 rep, const ZoneDays* zones) {
     RepState* r = block->rep(rep);
     for (int32 i = 0; i < r->member_count; i++)
         member_refresh(block, *block->member_of_rep(r->first_member + i), zones);
 }
 
-double block_tag(Block* block, int32 member) {
+double block_tag(TenantBlock* block, int32 member) {
     const core::Member* tag = block->tag(member);
     core::VirtualTime moved = tag->step * block->member(member)->received;
     return ldexp((double)(tag->start - moved), -64);
 }
 
-void block_charge(Block* block, int32 pool, int64 rep, DateADT day, int32 turns,
+void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
                   const ZoneDays* zones) {
     int32 r = block_find_rep(block, rep);
     if (r < 0)
@@ -192,7 +192,7 @@ void block_charge(Block* block, int32 pool, int64 rep, DateADT day, int32 turns,
         member_refresh(block, i, zones);
 }
 
-void block_settle(Block* block, int32 pool, int64 rep, DateADT day, int32 turns) {
+void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns) {
     int32 r = block_find_rep(block, rep);
     if (r < 0)
         return;

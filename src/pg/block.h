@@ -38,7 +38,7 @@ struct RepState {
     bool paused;
     bool has_ref;
     bool ref_is_uuid;
-    int32 first_member; // in Block's by_rep list
+    int32 first_member; // in TenantBlock's by_rep list
     int32 member_count;
     DayCounts days;
 };
@@ -68,7 +68,7 @@ struct PoolState {
     core::Queue queue;
 };
 
-struct Block {
+struct TenantBlock {
     int32 pool_count;
     int32 rep_count;
     int32 member_count;
@@ -94,12 +94,12 @@ constexpr Size kBlockAlign = 16;
 
 // Bytes of a block with so many entries; block_format() lays one out, all else zero.
 Size block_size(int32 pools, int32 reps, int32 members);
-void block_format(Block* block, int32 pools, int32 reps, int32 members);
+void block_format(TenantBlock* block, int32 pools, int32 reps, int32 members);
 
 // Binary searches over arrays sorted by id; -1: not there. Members of a pool are sorted by rep id.
-int32 block_find_pool(Block* block, int32 id);
-int32 block_find_rep(Block* block, int64 id);
-int32 block_find_member(Block* block, int32 pool, int64 rep);
+int32 block_find_pool(TenantBlock* block, int32 id);
+int32 block_find_rep(TenantBlock* block, int64 id);
+int32 block_find_member(TenantBlock* block, int32 pool, int64 rep);
 
 // Leads used on that day, or PG_INT32_MAX when the day lies before what is known.
 int32 days_used(const DayCounts* days, DateADT day);
@@ -107,19 +107,19 @@ int32 days_used(const DayCounts* days, DateADT day);
 void days_add(DayCounts* days, DateADT day, int32 used, int32 in_flight);
 
 // Why this member may not take a lead on its rep's present day; State::turn: it may.
-core::State member_state(Block* block, int32 member, const ZoneDays* zones);
+core::State member_state(TenantBlock* block, int32 member, const ZoneDays* zones);
 // Parks or joins the member (or all of the rep's) as member_state() says now.
-void member_refresh(Block* block, int32 member, const ZoneDays* zones);
-void rep_refresh(Block* block, int32 rep, const ZoneDays* zones);
+void member_refresh(TenantBlock* block, int32 member, const ZoneDays* zones);
+void rep_refresh(TenantBlock* block, int32 rep, const ZoneDays* zones);
 
 // The member's start tag less what its turns received have moved it by. Picks and refunds leave it
 // as it is; only leaving and joining change it. So the latest row of a member and the number of its
 // rows tell its start tag, whichever turns were in flight when that row was written.
-double block_tag(Block* block, int32 member);
+double block_tag(TenantBlock* block, int32 member);
 
 // Charges `turns` leads on `day`: pool index -1 for none. Negative turns are given back in full.
 // Members that reach their cap by it are parked, those that come below it again join.
-void block_charge(Block* block, int32 pool, int64 rep, DateADT day, int32 turns,
+void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
                   const ZoneDays* zones);
 // The charged turns have landed: they stay used and are no longer in flight.
-void block_settle(Block* block, int32 pool, int64 rep, DateADT day, int32 turns);
+void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns);

@@ -36,7 +36,7 @@ struct Image {
     Datum* ticket_in_flight;
 };
 
-static void image_members(Image* image, Block* block) {
+static void image_members(Image* image, TenantBlock* block) {
     for (int32 p = 0; p < block->pool_count; p++) {
         PoolState* pool = block->pool(p);
         core::FairQueue queue = block->queue(pool);
@@ -123,7 +123,7 @@ static bool image_take(Image* image, TenantSlot* slot, const TenantKey* key) {
         bool usable = tenant_usable(slot, key) && slot->checkpoint_by == 0 &&
                       slot->checkpoint_wanted && !slot->recount && !edits_open(key);
         if (usable) {
-            Block* block = slot_block(slot);
+            TenantBlock* block = slot_block(slot);
             members = block->member_count;
             tickets = shared->backend_count + slot->pending_count;
             if (image->pool != NULL && members <= image->room_members &&

@@ -125,7 +125,7 @@ void configuration_read(int64 tenant, Configuration* configuration) {
     owner_scope_end(&owner);
 }
 
-static void fill_reps(Block* block, const Configuration* from) {
+static void fill_reps(TenantBlock* block, const Configuration* from) {
     for (int32 i = 0; i < from->rep_count; i++) {
         const RepRow* row = &from->reps[i];
         RepState* rep = block->rep(i);
@@ -141,7 +141,7 @@ static void fill_reps(Block* block, const Configuration* from) {
 }
 
 // Lists the members of each rep, so that a cap that is reached in one pool parks it in all.
-static void fill_memberships(Block* block) {
+static void fill_memberships(TenantBlock* block) {
     for (int32 i = 0; i < block->member_count; i++)
         block->rep(block->member(i)->rep)->member_count++;
     int32 next = 0;
@@ -156,7 +156,7 @@ static void fill_memberships(Block* block) {
     }
 }
 
-static void fill_members(Block* block, const Configuration* from) {
+static void fill_members(TenantBlock* block, const Configuration* from) {
     int32 next = 0;
     for (int32 i = 0; i < block->pool_count; i++) {
         PoolState* pool = block->pool(i);
@@ -182,11 +182,11 @@ static void fill_members(Block* block, const Configuration* from) {
     }
 }
 
-Block* configuration_block(const Configuration* from) {
+TenantBlock* configuration_block(const Configuration* from) {
     Size size = block_size(from->pool_count, from->rep_count, from->member_count);
     char* room =
         static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, size + kBlockAlign));
-    Block* block = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, room));
+    TenantBlock* block = reinterpret_cast<TenantBlock*>(TYPEALIGN(kBlockAlign, room));
     block_format(block, from->pool_count, from->rep_count, from->member_count);
     fill_reps(block, from);
     for (int32 i = 0; i < from->pool_count; i++) {

@@ -13,18 +13,18 @@ extern "C" {
 // have received is counted in the shared one, which the others charge meanwhile.
 struct Look {
     TenantKey key;
-    Block* block;
-    Block* counts;    // where received and used leads are counted
-    TenantSlot* slot; // of counts; NULL: not loaded
+    TenantBlock* block;
+    TenantBlock* counts; // where received and used leads are counted
+    TenantSlot* slot;    // of counts; NULL: not loaded
 };
 
-static Block* copy_shared(const TenantKey* key, TenantSlot** slot) {
+static TenantBlock* copy_shared(const TenantKey* key, TenantSlot** slot) {
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         *slot = tenant_ready(key);
         if (*slot == NULL)
             memory_full();
-        Block* copy = tenant_copy(key, *slot);
+        TenantBlock* copy = tenant_copy(key, *slot);
         if (copy != NULL)
             return copy; // otherwise it was evicted in between
     }
@@ -52,15 +52,16 @@ static void look(Look* l, int64 tenant) {
 }
 
 // Of a rep or member that the shared block does not know only the draft's block can tell.
-static Block* rep_counts(const Look* l, int64 rep, int32* index) {
-    Block* block = l->counts != NULL && block_find_rep(l->counts, rep) >= 0 ? l->counts : l->block;
+static TenantBlock* rep_counts(const Look* l, int64 rep, int32* index) {
+    TenantBlock* block =
+        l->counts != NULL && block_find_rep(l->counts, rep) >= 0 ? l->counts : l->block;
     *index = block_find_rep(block, rep);
     return block;
 }
 
-static Block* member_counts(const Look* l, int32 pool, int64 rep, int32* index) {
-    Block* both[] = {l->counts, l->block};
-    for (Block* block : both) {
+static TenantBlock* member_counts(const Look* l, int32 pool, int64 rep, int32* index) {
+    TenantBlock* both[] = {l->counts, l->block};
+    for (TenantBlock* block : both) {
         int32 p = block == NULL ? -1 : block_find_pool(block, pool);
         *index = p < 0 ? -1 : block_find_member(block, p, rep);
         if (*index >= 0)
@@ -84,7 +85,8 @@ static void add_own(void* context, const OwnCharge* charge) {
 }
 
 // This transaction's own turns in `block`. A draft's block has them as given, none in flight.
-static int64 own_turns(const Look* l, const Block* block, int32 pool, int64 rep, DateADT day) {
+static int64 own_turns(const Look* l, const TenantBlock* block, int32 pool, int64 rep,
+                       DateADT day) {
     if (block != l->counts)
         return 0;
     OwnTotal total = {pool, rep, day, 0};
@@ -102,8 +104,8 @@ static int32 used_today(const DayCounts* days, DateADT today) {
     return used == PG_INT32_MAX ? 0 : used;
 }
 
-static void put_days(const Look* l, ReturnSetInfo* rows, const Block* block, const DayCounts* days,
-                     int32 pool, int64 rep) {
+static void put_days(const Look* l, ReturnSetInfo* rows, const TenantBlock* block,
+                     const DayCounts* days, int32 pool, int64 rep) {
     for (int32 i = 0; i < days->count; i++) {
         Datum values[6];
         bool nulls[6] = {};
@@ -145,9 +147,9 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         core::State state = member_state(l.block, i, zones);
         DateADT today = zones->day[rep->zone];
         int32 at, rep_at;
-        Block* counts = member_counts(&l, pool->id, rep->id, &at);
+        TenantBlock* counts = member_counts(&l, pool->id, rep->id, &at);
         const MemberState* counted = counts->member(at);
-        Block* rep_block = rep_counts(&l, rep->id, &rep_at);
+        TenantBlock* rep_block = rep_counts(&l, rep->id, &rep_at);
         int64 own = own_turns(&l, counts, pool->id, rep->id, DATEVAL_NOBEGIN);
         Datum values[13];
         bool nulls[13] = {};
@@ -178,7 +180,7 @@ Datum leadroute_day_memory(PG_FUNCTION_ARGS) {
     ReturnSetInfo* rows = start_rows(fcinfo);
     for (int32 i = 0; i < l.block->rep_count; i++) {
         int32 at;
-        Block* block = rep_counts(&l, l.block->rep(i)->id, &at);
+        TenantBlock* block = rep_counts(&l, l.block->rep(i)->id, &at);
         put_days(&l, rows, block, &block->rep(at)->days, -1, l.block->rep(i)->id);
     }
     return (Datum)0;
@@ -192,7 +194,7 @@ Datum leadroute_member_day_memory(PG_FUNCTION_ARGS) {
     for (int32 i = 0; i < l.block->member_count; i++) {
         int32 at;
         int32 pool = l.block->pool(l.block->member(i)->pool)->id;
-        Block* block = member_counts(&l, pool, l.block->tag(i)->id, &at);
+        TenantBlock* block = member_counts(&l, pool, l.block->tag(i)->id, &at);
         put_days(&l, rows, block, &block->member(at)->days, pool, l.block->tag(i)->id);
     }
     return (Datum)0;

@@ -21,15 +21,15 @@ static bool up_to_date(TenantSlot* slot, const TenantKey* key) {
            !(slot->recount && slot->in_flight == 0);
 }
 
-Block* tenant_copy(const TenantKey* key, TenantSlot* slot) {
-    Block* copy = NULL;
+TenantBlock* tenant_copy(const TenantKey* key, TenantSlot* slot) {
+    TenantBlock* copy = NULL;
     Size room = 0;
     char* memory = NULL;
     for (;;) {
         LWLockAcquire(slot_lock(slot), LW_SHARED);
         Size size = tenant_usable(slot, key) ? slot_block(slot)->size : 0;
         if (size > 0 && memory != NULL && size <= room) {
-            copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
+            copy = reinterpret_cast<TenantBlock*>(TYPEALIGN(kBlockAlign, memory));
             memcpy(static_cast<void*>(copy), slot_block(slot), size);
         }
         LWLockRelease(slot_lock(slot));
@@ -48,7 +48,7 @@ struct Load {
     uint64 incarnation;
     uint64 build; // that the block replaces, 0: none
     uint64 wanted;
-    Block* block;
+    TenantBlock* block;
     bool checkpoint_void; // the whole record was counted
     Recount recount;
 };
@@ -108,7 +108,7 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     load.incarnation = slot->incarnation;
     load.build = slot->build;
     load.wanted = pg_atomic_read_u64(&slot->wanted_generation);
-    Block* old = tenant_copy(key, slot);
+    TenantBlock* old = tenant_copy(key, slot);
     if ((old == NULL) != (load.build == 0))
         return Outcome::again;
 
@@ -194,7 +194,7 @@ struct Draft {
     uint64 serial;
     uint64 generation; // of what others have committed
     MemoryContext context;
-    Block* block;
+    TenantBlock* block;
     Draft* next;
 };
 static Draft* drafts;
@@ -204,8 +204,8 @@ void tenant_drafts_drop(void) {
 } // memory goes with the transaction
 
 struct OwnTurns {
-    Block* block;
-    Block* base;
+    TenantBlock* block;
+    TenantBlock* base;
 };
 
 // A turn of this transaction that the base counts as in flight. It does not know the draft's own
@@ -226,11 +226,11 @@ static void draft_make(Draft* draft) {
     Checkpoint checkpoint = {};
     // what the others have given out meanwhile, and what this transaction charged them for
     TenantSlot* slot = slot_find(&draft->key);
-    Block* base = slot == NULL || slot->recount || record_is_edited(&draft->key)
-                      ? NULL
-                      : tenant_copy(&draft->key, slot);
+    TenantBlock* base = slot == NULL || slot->recount || record_is_edited(&draft->key)
+                            ? NULL
+                            : tenant_copy(&draft->key, slot);
     configuration_read(draft->key.tenant, &configuration);
-    Block* block = configuration_block(&configuration);
+    TenantBlock* block = configuration_block(&configuration);
     if (base == NULL) {
         checkpoint_read(draft->key.tenant, &checkpoint);
         count_all(&recount, &draft->key, block, &checkpoint, false);
@@ -245,7 +245,7 @@ static void draft_make(Draft* draft) {
     draft->serial = config_serial();
 }
 
-Block* tenant_draft(const TenantKey* key) {
+TenantBlock* tenant_draft(const TenantKey* key) {
     Draft* draft = drafts;
     while (draft != NULL && !same_key(&draft->key, key))
         draft = draft->next;

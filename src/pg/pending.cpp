@@ -42,7 +42,7 @@ static void settle_xid(TenantSlot* slot, TransactionId xid, bool committed) {
             i++;
             continue;
         }
-        Block* block = slot_block(slot);
+        TenantBlock* block = slot_block(slot);
         int32 pool = charge->pool == 0 ? -1 : block_find_pool(block, charge->pool);
         if (committed)
             block_settle(block, pool, charge->rep, charge->day, charge->turns);

@@ -5,9 +5,9 @@
 // Where a pick takes place: the block, and for a transaction's private block the shared one beside
 // it, whose counts say what the others have used meanwhile.
 struct Site {
-    Block* block;
+    TenantBlock* block;
     bool draft;
-    Block* beside; // of a draft: the shared one, or NULL when that is not loaded
+    TenantBlock* beside; // of a draft: the shared one, or NULL when that is not loaded
     const PickRequest* request;
     const ZoneDays* zones;
     core::Explanation* explanation;
@@ -56,7 +56,7 @@ static core::Tried* explain_start(core::Explanation* explanation, int32 pool, in
 }
 
 static void describe_member(Site* site, core::Candidate* c, int32 member, int32 picked) {
-    Block* block = site->block;
+    TenantBlock* block = site->block;
     const MemberState* m = block->member(member);
     const RepState* rep = block->rep(m->rep);
     PoolState* pool = block->pool(m->pool);
@@ -98,7 +98,7 @@ static void explain_pool(Site* site, int32 pool_index, int32 picked) {
         visit_members(site, site->block->pool(pool_index), picked);
     else if (!leadroute_explain)
         return;
-    Block* block = site->block;
+    TenantBlock* block = site->block;
     PoolState* pool = block->pool(pool_index);
     int32 members = pool->queue.member_count;
     core::Tried* tried = explain_start(site->explanation, pool->id, members);
@@ -201,7 +201,7 @@ static void charge_member(Site* site, PoolState* pool, int32 k, bool filter, int
 }
 
 static bool try_pool(Site* site, int32 pool_index, Pick* result) {
-    Block* block = site->block;
+    TenantBlock* block = site->block;
     PoolState* pool = block->pool(pool_index);
     core::FairQueue queue = block->queue(pool);
     recheck_capped(site, pool);
@@ -230,7 +230,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
 }
 
 static bool try_rep(Site* site, Pick* result) {
-    Block* block = site->block;
+    TenantBlock* block = site->block;
     int32 i = block_find_rep(block, site->request->rep);
     core::Tried* tried = leadroute_explain || site->visit != NULL
                              ? explain_start(site->explanation, 0, i < 0 ? 0 : 1)
@@ -403,21 +403,21 @@ void pick(const PickRequest* request, Pick* result, core::Explanation* explanati
 }
 
 // A copy of the tenant's shared block; NULL: shared memory is full.
-static Block* shared_copy(const TenantKey* key) {
+static TenantBlock* shared_copy(const TenantKey* key) {
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         TenantSlot* slot = tenant_ready(key);
-        Block* copy = slot == NULL ? NULL : tenant_copy(key, slot);
+        TenantBlock* copy = slot == NULL ? NULL : tenant_copy(key, slot);
         if (slot == NULL || copy != NULL)
             return copy; // otherwise it was evicted in between
     }
 }
 
-static Block* draft_copy(const TenantKey* key, Site* site) {
-    Block* draft = tenant_draft(key);
+static TenantBlock* draft_copy(const TenantKey* key, Site* site) {
+    TenantBlock* draft = tenant_draft(key);
     char* memory =
         static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, draft->size + kBlockAlign));
-    Block* copy = reinterpret_cast<Block*>(TYPEALIGN(kBlockAlign, memory));
+    TenantBlock* copy = reinterpret_cast<TenantBlock*>(TYPEALIGN(kBlockAlign, memory));
     memcpy(static_cast<void*>(copy), draft, draft->size);
     TenantSlot* slot = slot_find(key);
     site->draft = true;

@@ -8,7 +8,7 @@ static void* zeroed(Size count, Size size) {
 }
 
 // Sets the deficits and who is eligible now, once all counts are there. `deficit` by member.
-static void start_queues(Block* block, const double* deficit, const bool* returning,
+static void start_queues(TenantBlock* block, const double* deficit, const bool* returning,
                          const ZoneDays* zones) {
     for (int32 p = 0; p < block->pool_count; p++) {
         PoolState* pool = block->pool(p);
@@ -52,7 +52,7 @@ static const CheckpointMember* find_in_checkpoint(const Checkpoint* checkpoint, 
     return NULL;
 }
 
-static void recount_init(Recount* r, Block* block, const Checkpoint* checkpoint) {
+static void recount_init(Recount* r, TenantBlock* block, const Checkpoint* checkpoint) {
     memset(r, 0, sizeof(*r));
     r->block = block;
     r->checkpoint = checkpoint;
@@ -70,7 +70,7 @@ static void recount_init(Recount* r, Block* block, const Checkpoint* checkpoint)
 }
 
 // The order of the last turns settles ties; the clock is as good an order as the count of turns.
-static void restore_last_turns(Block* block, const TimestampTz* last_at) {
+static void restore_last_turns(TenantBlock* block, const TimestampTz* last_at) {
     for (int32 i = 0; i < block->member_count; i++) {
         if (last_at[i] <= 0)
             continue;
@@ -104,7 +104,7 @@ static bool full_since(const DayCounts* days, int32 cap, DateADT since) {
 }
 
 // Was a cap reached on the day of the member's latest row, or later?
-static bool was_capped(Block* block, int32 member) {
+static bool was_capped(TenantBlock* block, int32 member) {
     const MemberState* m = block->member(member);
     const RepState* rep = block->rep(m->rep);
     DateADT latest = PG_INT32_MIN;
@@ -114,7 +114,7 @@ static bool was_capped(Block* block, int32 member) {
 }
 
 static void stand(Recount* r, int32 member, Standing* standing) {
-    Block* block = r->block;
+    TenantBlock* block = r->block;
     MemberState* m = block->member(member);
     core::Member* tag = block->tag(member);
     const CheckpointMember* before =
@@ -161,7 +161,7 @@ static double owed_now(const PoolState* pool, const Standing* standing, double n
     return Min(owed, most);
 }
 
-void count_all(Recount* r, const TenantKey* key, Block* block, const Checkpoint* checkpoint,
+void count_all(Recount* r, const TenantKey* key, TenantBlock* block, const Checkpoint* checkpoint,
                bool keep_pending) {
     recount_init(r, block, checkpoint);
     r->keep_pending = keep_pending;
@@ -193,7 +193,7 @@ void count_all(Recount* r, const TenantKey* key, Block* block, const Checkpoint*
 
 // --- carrying counts over from a block in use ---
 
-static void copy_member(Block* to, int32 i, Block* from, int32 j, double* deficit,
+static void copy_member(TenantBlock* to, int32 i, TenantBlock* from, int32 j, double* deficit,
                         bool* returning) {
     MemberState* target = to->member(i);
     const MemberState* source = from->member(j);
@@ -208,13 +208,14 @@ static void copy_member(Block* to, int32 i, Block* from, int32 j, double* defici
     *returning = source->reason != core::State::turn;
 }
 
-CarryScratch carry_scratch(const Block* to) {
+CarryScratch carry_scratch(const TenantBlock* to) {
     return {static_cast<double*>(zeroed(to->member_count, sizeof(double))),
             static_cast<bool*>(zeroed(to->member_count, sizeof(bool)))};
 }
 
 // Takes over the counts of all that `from` knows; what it does not know stays as counted.
-void carry_over(Block* to, Block* from, const CarryScratch* scratch, const ZoneDays* zones) {
+void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
+                const ZoneDays* zones) {
     double* deficit = scratch->deficit;
     bool* returning = scratch->returning;
     for (int32 i = 0; i < to->rep_count; i++) {
@@ -245,8 +246,8 @@ void carry_over(Block* to, Block* from, const CarryScratch* scratch, const ZoneD
 }
 
 // Counts reps and members that `from` does not know from the record.
-void count_new(Recount* r, const TenantKey* key, Block* block, Block* from, const Checkpoint* none,
-               bool keep_pending) {
+void count_new(Recount* r, const TenantKey* key, TenantBlock* block, TenantBlock* from,
+               const Checkpoint* none, bool keep_pending) {
     recount_init(r, block, none);
     r->keep_pending = keep_pending;
     r->full = true;

@@ -5,16 +5,17 @@
 
 // Counts everything from the record into a block in which nothing was given out yet. Results that
 // the caller needs (pending charges, the highest ticket) are left in *recount.
-void count_all(Recount* recount, const TenantKey* key, Block* block, const Checkpoint* checkpoint,
-               bool keep_pending);
+void count_all(Recount* recount, const TenantKey* key, TenantBlock* block,
+               const Checkpoint* checkpoint, bool keep_pending);
 // Counts only the reps and members that `from` does not know.
-void count_new(Recount* recount, const TenantKey* key, Block* block, Block* from,
+void count_new(Recount* recount, const TenantKey* key, TenantBlock* block, TenantBlock* from,
                const Checkpoint* none, bool keep_pending);
 
 struct CarryScratch {
     double* deficit;
     bool* returning;
 };
-CarryScratch carry_scratch(const Block* to);
+CarryScratch carry_scratch(const TenantBlock* to);
 // Takes over the counts of all that `from` knows, in flight included, and starts the queues.
-void carry_over(Block* to, Block* from, const CarryScratch* scratch, const ZoneDays* zones);
+void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
+                const ZoneDays* zones);

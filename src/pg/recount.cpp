@@ -99,7 +99,7 @@ struct Row {
 };
 
 static void count_row(Recount* r, int32 rep, const Row* row) {
-    Block* block = r->block;
+    TenantBlock* block = r->block;
     int32 pool = row->has_pool ? block_find_pool(block, row->pool) : -1;
     int32 member = pool < 0 ? -1 : block_find_member(block, pool, row->rep);
     // a draft sees its own rows as they are

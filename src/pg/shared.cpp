@@ -8,7 +8,7 @@ extern "C" {
 }
 
 constexpr Size kBytesPerMember = sizeof(MemberState) + sizeof(core::Member) + sizeof(RepState) + 16;
-constexpr Size kBytesPerPool = sizeof(PoolState) + sizeof(Block) + 64;
+constexpr Size kBytesPerPool = sizeof(PoolState) + sizeof(TenantBlock) + 64;
 
 const char* const kCounterNames[kCounters] = {"routed",      "refunded", "unmatched", "capped",
                                               "rule_errors", "rebuilds", "manual",    "waiting"};
@@ -197,8 +197,8 @@ void* chunk_address(dsa_pointer chunk) {
     return reinterpret_cast<void*>(TYPEALIGN(kBlockAlign, dsa_get_address(attached_area(), chunk)));
 }
 
-Block* slot_block(TenantSlot* slot) {
-    return static_cast<Block*>(chunk_address(slot->chunk));
+TenantBlock* slot_block(TenantSlot* slot) {
+    return static_cast<TenantBlock*>(chunk_address(slot->chunk));
 }
 
 void chunk_free(dsa_pointer chunk) {

@@ -138,7 +138,7 @@ void slots_displace(const TenantKey* key);
 bool slot_forget(const TenantKey* key);
 
 // The block of a slot; its lock is held and its chunk valid.
-Block* slot_block(TenantSlot* slot);
+TenantBlock* slot_block(TenantSlot* slot);
 // Memory for a block; evicts idle tenants other than `keep` when there is none. Invalid: full.
 dsa_pointer chunk_allocate(Size size, TenantSlot* keep);
 void chunk_free(dsa_pointer chunk);

@@ -14,10 +14,10 @@ TenantSlot* tenant_ready(const TenantKey* key);
 bool tenant_usable(const TenantSlot* slot, const TenantKey* key);
 
 // A copy of the slot's block in the current memory context; NULL: it has none.
-Block* tenant_copy(const TenantKey* key, TenantSlot* slot);
+TenantBlock* tenant_copy(const TenantKey* key, TenantSlot* slot);
 
 // This transaction's private block, for one that changed the tenant's configuration itself.
-Block* tenant_draft(const TenantKey* key);
+TenantBlock* tenant_draft(const TenantKey* key);
 void tenant_drafts_drop(void);
 
 // --- pieces of it ---
@@ -56,7 +56,7 @@ struct Configuration {
 // included), into the current memory context.
 void configuration_read(int64 tenant, Configuration* configuration);
 // A block of it in the current memory context, in which nothing was ever given out.
-Block* configuration_block(const Configuration* configuration);
+TenantBlock* configuration_block(const Configuration* configuration);
 
 // What a checkpoint says of one member.
 struct CheckpointMember {
@@ -89,7 +89,7 @@ void checkpoints_drop(void);
 // Counts the record's rows of reps into a block (recount.cpp). `wanted` tells which reps and
 // members to count: those whose mark is set.
 struct Recount {
-    Block* block;
+    TenantBlock* block;
     const Checkpoint* checkpoint;
     bool* rep_wanted;    // by rep index; its rows of every pool are read
     bool* member_wanted; // by member index

@@ -133,7 +133,7 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
     const ZoneDays* zones = zone_days(GetCurrentTimestamp(), false);
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     if (slot->used && slot->incarnation == t->incarnation && DsaPointerIsValid(slot->chunk)) {
-        Block* block = slot_block(slot);
+        TenantBlock* block = slot_block(slot);
         int32 pool = key.pool == 0 ? -1 : block_find_pool(block, key.pool);
         block_charge(block, pool, key.rep, key.day, (int32)-turns, zones);
         slot->in_flight -= turns;
@@ -190,7 +190,7 @@ static void settle_tenant(int t, int32* next, int32 count, One one, Last last) {
     TenantSlot* slot = touched.items[t].slot;
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     bool valid = slot->used && slot->incarnation == touched.items[t].incarnation;
-    Block* block = valid && DsaPointerIsValid(slot->chunk) ? slot_block(slot) : NULL;
+    TenantBlock* block = valid && DsaPointerIsValid(slot->chunk) ? slot_block(slot) : NULL;
     for (; *next < count; (*next)++) {
         const core::LedgerEntry* entry = &ledger.entries[order[*next]];
         if ((int)entry->key.state != t)
@@ -228,7 +228,7 @@ static void settle_commit(void) {
     for (int t = 0; t < touched.count; t++)
         settle_tenant(
             t, &next, count,
-            [](TenantSlot* slot, Block* block, const core::LedgerKey& key, int64 turns) {
+            [](TenantSlot* slot, TenantBlock* block, const core::LedgerKey& key, int64 turns) {
                 int32 pool = key.pool == 0 ? -1 : block_find_pool(block, key.pool);
                 block_settle(block, pool, key.rep, key.day, (int32)turns);
                 slot->in_flight -= turns;
@@ -245,7 +245,7 @@ static void settle_prepare(TransactionId xid, TimestampTz since) {
     for (int t = 0; t < touched.count; t++)
         settle_tenant(
             t, &next, count,
-            [&](TenantSlot* slot, Block*, const core::LedgerKey& key, int64 turns) {
+            [&](TenantSlot* slot, TenantBlock*, const core::LedgerKey& key, int64 turns) {
                 PendingCharge* list = static_cast<PendingCharge*>(chunk_address(slot->pending));
                 list[slot->pending_count++] = {
                     xid, since, key.pool, touched.items[t].ticket, key.rep, key.day, (int32)turns};
