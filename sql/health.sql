@@ -67,7 +67,7 @@ DECLARE
     full_queue CONSTANT boolean := pg_notification_queue_usage() > current_setting('leadroute.notify_queue_limit')::float8;
 BEGIN
     SELECT * INTO worker FROM leadroute._event_worker();
-    no_place := NOT worker.running AND worker.failures > 0;
+    no_place := NOT worker.running AND worker.failures > 0 AND worker.pending > 0;
     item := 'events worker';
     ok := coalesce(NOT no_place AND NOT full_queue, true);
     detail := CASE

@@ -14,7 +14,7 @@ use LeadrouteTest::Leads;
 use PostgreSQL::Test::Utils ();
 use Test::More;
 
-my $node = start_node('main', conf => 'max_worker_processes = 32');
+my $node = start_node('main', conf => 'max_worker_processes = 24'); # a notifier in each copy
 my $zone = noon_zone();
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
