@@ -165,6 +165,8 @@ $l = LeadrouteTest::Listener->new($node, 'leadroute');
 
 # ---- commands that want the database ---------------------------------------------------------------------
 
+# long enough for the command to fail, if the worker did not leave for it
+$node->safe_psql('postgres', 'ALTER SYSTEM SET leadroute.notify_idle = 60; SELECT pg_reload_conf()');
 $node->safe_psql('postgres', 'CREATE DATABASE wanted');
 $node->safe_psql('wanted', $setup);
 sub busy
@@ -192,6 +194,7 @@ for (1 .. soak(20, 200)) # more than there are rings
 	$node->safe_psql('postgres', 'DROP DATABASE again');
 }
 pass('databases come and go');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET leadroute.notify_idle; SELECT pg_reload_conf()');
 
 # ---- DROP EXTENSION --------------------------------------------------------------------------------------
 
