@@ -253,13 +253,16 @@ void FairQueue::charge(int32_t i) noexcept {
         recentre();
 }
 
+double FairQueue::refund(double weight, int64_t turns) const noexcept {
+    double active = sum_to_double(q_.active_sum);
+    return static_cast<double>(turns) * active / (active + weight);
+}
+
 void FairQueue::give_back(int32_t i, int64_t turns) noexcept {
     Member& m = m_[i];
     q_.ideal -= turns * q_.ideal_step;
     if (m.place == Place::parked) {
-        // The leads were shared by those who are active now and by this one, as far as is known.
-        double active = sum_to_double(q_.active_sum);
-        double others = static_cast<double>(turns) * active / (active + m.weight);
+        double others = refund(m.weight, turns);
         m.parked_deficit += others;
         pay(others);
         return;

@@ -99,6 +99,9 @@ class FairQueue {
     int32_t next() noexcept;
     // Gives a lead to the active member i (as a rule what next() said).
     void charge(int32_t i) noexcept;
+    // What a member of this weight that is not active is owed again for leads that never landed:
+    // they were shared by those who are active now and by it, as far as is known.
+    double refund(double weight, int64_t turns) const noexcept;
     // Takes back `turns` leads that never landed; member i may be active or parked.
     void give_back(int32_t i, int64_t turns) noexcept;
 

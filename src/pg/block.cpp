@@ -7,31 +7,45 @@ static uint32 place(uint32* end, Size bytes) {
     return offset;
 }
 
-static uint32 lay_out(TenantBlock* block, int32 pools, int32 reps, int32 members) {
+static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
     uint32 end = sizeof(TenantBlock);
-    block->pools = place(&end, sizeof(PoolState) * pools);
-    block->reps = place(&end, sizeof(RepState) * reps);
-    block->members = place(&end, sizeof(MemberState) * members);
-    block->tags = place(&end, sizeof(core::Member) * members);
-    block->ready = place(&end, sizeof(int32) * members);
-    block->waiting = place(&end, sizeof(int32) * members);
-    block->by_rep = place(&end, sizeof(int32) * members);
+    block->pools = place(&end, sizeof(PoolState) * room->pools);
+    block->reps = place(&end, sizeof(RepState) * room->reps);
+    block->members = place(&end, sizeof(MemberState) * room->members);
+    block->tags = place(&end, sizeof(core::Member) * room->members);
+    block->ready = place(&end, sizeof(int32) * room->members);
+    block->waiting = place(&end, sizeof(int32) * room->members);
+    block->by_rep = place(&end, sizeof(int32) * room->members);
+    block->aside_reps = place(&end, sizeof(AsideRep) * room->aside_reps);
+    block->aside_members = place(&end, sizeof(AsideMember) * room->aside_members);
+    block->aside_rep_room = room->aside_reps;
+    block->aside_member_room = room->aside_members;
+    block->size = end;
     return end;
 }
 
-Size block_size(int32 pools, int32 reps, int32 members) {
+Size block_size(const BlockRoom* room) {
     TenantBlock layout;
-    return lay_out(&layout, pools, reps, members);
+    return lay_out(&layout, room);
 }
 
-void block_format(TenantBlock* block, int32 pools, int32 reps, int32 members) {
-    Size size = block_size(pools, reps, members);
-    memset(static_cast<void*>(block), 0, size);
-    lay_out(block, pools, reps, members);
-    block->pool_count = pools;
-    block->rep_count = reps;
-    block->member_count = members;
-    block->size = size;
+void block_format(TenantBlock* block, const BlockRoom* room) {
+    memset(static_cast<void*>(block), 0, block_size(room));
+    lay_out(block, room);
+    block->pool_count = room->pools;
+    block->rep_count = room->reps;
+    block->member_count = room->members;
+}
+
+void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int32 aside_members) {
+    memcpy(static_cast<void*>(to), from, from->aside_reps);
+    BlockRoom room = {from->pool_count, from->rep_count, from->member_count,
+                      from->aside_rep_room + aside_reps, from->aside_member_room + aside_members};
+    lay_out(to, &room);
+    memcpy(static_cast<void*>(to->aside_rep(0)), from->aside_rep(0),
+           sizeof(AsideRep) * from->aside_rep_count);
+    memcpy(static_cast<void*>(to->aside_member(0)), from->aside_member(0),
+           sizeof(AsideMember) * from->aside_member_count);
 }
 
 int32 block_find_pool(TenantBlock* block, int32 id) {
@@ -78,6 +92,27 @@ int32 block_find_member(TenantBlock* block, int32 pool, int64 rep) {
             high = middle - 1;
     }
     return -1;
+}
+
+int32 block_find_member_of(TenantBlock* block, int32 pool, int64 rep) {
+    int32 p = block_find_pool(block, pool);
+    return p < 0 ? -1 : block_find_member(block, p, rep);
+}
+
+DayCounts* block_rep_days(TenantBlock* block, int64 rep, bool aside) {
+    int32 i = block_find_rep(block, rep);
+    if (i >= 0)
+        return &block->rep(i)->days;
+    AsideRep* found = aside ? aside_find_rep(block, rep) : NULL;
+    return found == NULL ? NULL : &found->days;
+}
+
+MemberState* block_member_state(TenantBlock* block, int32 pool, int64 rep, bool aside) {
+    int32 i = block_find_member_of(block, pool, rep);
+    if (i >= 0)
+        return block->member(i);
+    AsideMember* found = aside ? aside_find_member(block, pool, rep) : NULL;
+    return found == NULL ? NULL : &found->state;
 }
 
 int32 days_used(const DayCounts* days, DateADT day) {
@@ -165,43 +200,76 @@ double block_tag(TenantBlock* block, int32 member) {
     return ldexp((double)(tag->start - moved), -64);
 }
 
-void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
-                  const ZoneDays* zones) {
-    int32 r = block_find_rep(block, rep);
-    if (r < 0)
-        return;
-    int32 i = pool < 0 ? -1 : block_find_member(block, pool, rep);
-    if (i >= 0) {
-        MemberState* m = block->member(i);
-        PoolState* p = block->pool(pool);
+void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, int32 turns,
+                     const ZoneDays* zones) {
+    if (member >= 0) {
+        MemberState* m = block->member(member);
+        PoolState* p = block->pool(m->pool);
         core::FairQueue queue = block->queue(p);
         m->received += turns;
         m->in_flight += turns;
         days_add(&m->days, day, turns, turns);
         if (turns < 0 && m->in_flight == 0)
-            block->tag(i)->last_turn = m->settled_turn;
+            block->tag(member)->last_turn = m->settled_turn;
         if (turns == 1 && m->reason == core::State::turn)
-            queue.charge(i - p->first_member);
+            queue.charge(member - p->first_member);
         else
-            queue.give_back(i - p->first_member, -turns);
+            queue.give_back(member - p->first_member, -turns);
     }
-    days_add(&block->rep(r)->days, day, turns, turns);
-    if (block->rep(r)->cap != kNoCap)
-        rep_refresh(block, r, zones);
-    else if (i >= 0)
-        member_refresh(block, i, zones);
+    days_add(&block->rep(rep)->days, day, turns, turns);
+    if (block->rep(rep)->cap != kNoCap)
+        rep_refresh(block, rep, zones);
+    else if (member >= 0)
+        member_refresh(block, member, zones);
+}
+
+// One aside has no place in its pool's queue. Its own new turns wait for that; but of a turn that
+// it had as a member it is owed again what it paid for it.
+static void charge_aside(TenantBlock* block, AsideMember* m, DateADT day, int32 turns) {
+    m->state.received += turns;
+    m->state.in_flight += turns;
+    days_add(&m->state.days, day, turns, turns);
+    int32 pool = block_find_pool(block, m->pool);
+    if (turns > 0) {
+        m->tag.last_turn = ++(pool < 0 ? block->aside_turns : block->pool(pool)->queue.turns);
+        return;
+    }
+    int64 paid = Min(m->paid, -turns);
+    m->paid -= paid;
+    if (pool >= 0)
+        m->tag.parked_deficit += block->queue(block->pool(pool)).refund(m->tag.weight, paid);
+    if (m->state.in_flight == 0)
+        m->tag.last_turn = m->state.settled_turn;
+}
+
+void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
+                  const ZoneDays* zones) {
+    int32 r = block_find_rep(block, rep);
+    int32 i = pool == 0 ? -1 : block_find_member_of(block, pool, rep);
+    AsideMember* aside = pool == 0 || i >= 0 ? NULL : aside_find_member(block, pool, rep);
+    if (aside != NULL)
+        charge_aside(block, aside, day, turns);
+    if (r >= 0)
+        block_charge_at(block, r, i, day, turns, zones);
+    else if (AsideRep* other = aside_find_rep(block, rep))
+        days_add(&other->days, day, turns, turns);
 }
 
 void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns) {
-    int32 r = block_find_rep(block, rep);
-    if (r < 0)
+    DayCounts* days = block_rep_days(block, rep);
+    if (days != NULL)
+        days_add(days, day, 0, -turns);
+    if (pool == 0)
         return;
-    days_add(&block->rep(r)->days, day, 0, -turns);
-    int32 i = pool < 0 ? -1 : block_find_member(block, pool, rep);
-    if (i >= 0) {
-        block->member(i)->in_flight -= turns;
-        if (block->member(i)->in_flight == 0)
-            block->member(i)->settled_turn = block->tag(i)->last_turn;
-        days_add(&block->member(i)->days, day, 0, -turns);
-    }
+    int32 i = block_find_member_of(block, pool, rep);
+    AsideMember* aside = i >= 0 ? NULL : aside_find_member(block, pool, rep);
+    if (i < 0 && aside == NULL)
+        return;
+    MemberState* m = aside != NULL ? &aside->state : block->member(i);
+    m->in_flight -= turns;
+    days_add(&m->days, day, 0, -turns);
+    if (m->in_flight == 0)
+        m->settled_turn = aside != NULL ? aside->tag.last_turn : block->tag(i)->last_turn;
+    if (aside != NULL)
+        aside->paid = Min(aside->paid, m->in_flight);
 }

@@ -55,6 +55,22 @@ struct MemberState {
     DayCounts days;
 };
 
+// Counts kept aside: of reps and members that the block's configuration lacks. They have left with
+// turns in flight, or an open transaction that adds them gives them turns. Every turn in flight is
+// counted at a rep and member of the block or here, so that it is settled where it was charged; and
+// who comes (back) finds its counts here, while the record does not show all of them yet.
+struct AsideRep {
+    int64 id;
+    DayCounts days;
+};
+
+struct AsideMember {
+    int32 pool;        // id
+    int64 paid;        // of its turns in flight, those charged while it was a member
+    MemberState state; // the counts alone; it has no index here
+    core::Member tag;  // as one that is parked
+};
+
 struct PoolState {
     int32 id;
     int32 first_member;
@@ -73,7 +89,11 @@ struct TenantBlock {
     int32 rep_count;
     int32 member_count;
     int32 zone_count; // zones that the reps name are below this
+    int32 aside_rep_count, aside_rep_room;
+    int32 aside_member_count, aside_member_room;
+    uint64 aside_turns; // orders the turns of those aside whose pool is not here
     uint32 pools, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
+    uint32 aside_reps, aside_members;                          // these come last
     Size size;
 
     char* at(uint32 offset) { return reinterpret_cast<char*>(this) + offset; }
@@ -81,6 +101,10 @@ struct TenantBlock {
     RepState* rep(int32 i) { return reinterpret_cast<RepState*>(at(reps)) + i; }
     MemberState* member(int32 i) { return reinterpret_cast<MemberState*>(at(members)) + i; }
     core::Member* tag(int32 i) { return reinterpret_cast<core::Member*>(at(tags)) + i; }
+    AsideRep* aside_rep(int32 i) { return reinterpret_cast<AsideRep*>(at(aside_reps)) + i; }
+    AsideMember* aside_member(int32 i) {
+        return reinterpret_cast<AsideMember*>(at(aside_members)) + i;
+    }
     int32* member_of_rep(int32 i) { return reinterpret_cast<int32*>(at(by_rep)) + i; }
     core::FairQueue queue(PoolState* p) {
         return core::FairQueue(&p->queue, tag(p->first_member),
@@ -92,14 +116,41 @@ struct TenantBlock {
 // Blocks start at this alignment: the tags are 128-bit integers.
 constexpr Size kBlockAlign = 16;
 
+struct BlockRoom {
+    int32 pools;
+    int32 reps;
+    int32 members;
+    int32 aside_reps;
+    int32 aside_members;
+};
+
 // Bytes of a block with so many entries; block_format() lays one out, all else zero.
-Size block_size(int32 pools, int32 reps, int32 members);
-void block_format(TenantBlock* block, int32 pools, int32 reps, int32 members);
+Size block_size(const BlockRoom* room);
+void block_format(TenantBlock* block, const BlockRoom* room);
+// A copy of the block with so much more room aside, at `to`.
+void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int32 aside_members);
 
 // Binary searches over arrays sorted by id; -1: not there. Members of a pool are sorted by rep id.
 int32 block_find_pool(TenantBlock* block, int32 id);
 int32 block_find_rep(TenantBlock* block, int64 id);
 int32 block_find_member(TenantBlock* block, int32 pool, int64 rep);
+// The same by the pool's id.
+int32 block_find_member_of(TenantBlock* block, int32 pool, int64 rep);
+
+// Aside, sorted by id, and by pool and rep id; NULL: not there.
+AsideRep* aside_find_rep(TenantBlock* block, int64 id);
+AsideMember* aside_find_member(TenantBlock* block, int32 pool, int64 rep);
+// Put a copy aside where there is room. Nothing is found before aside_sort().
+void aside_add_rep(TenantBlock* block, int64 id, const DayCounts* days);
+void aside_add_member(TenantBlock* block, const AsideMember* member);
+void aside_sort(TenantBlock* block);
+// Those without turns in flight go.
+void aside_drop_idle(TenantBlock* block);
+int32 days_in_flight(const DayCounts* days);
+
+// The counts of the rep and of the pool's member, in the block or aside; NULL: not there.
+DayCounts* block_rep_days(TenantBlock* block, int64 rep, bool aside = true);
+MemberState* block_member_state(TenantBlock* block, int32 pool, int64 rep, bool aside = true);
 
 // Leads used on that day, or PG_INT32_MAX when the day lies before what is known.
 int32 days_used(const DayCounts* days, DateADT day);
@@ -117,9 +168,12 @@ void rep_refresh(TenantBlock* block, int32 rep, const ZoneDays* zones);
 // rows tell its start tag, whichever turns were in flight when that row was written.
 double block_tag(TenantBlock* block, int32 member);
 
-// Charges `turns` leads on `day`: pool index -1 for none. Negative turns are given back in full.
+// Charges `turns` leads on `day`: pool id, 0 for none. Negative turns are given back in full.
 // Members that reach their cap by it are parked, those that come below it again join.
 void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
                   const ZoneDays* zones);
+// The same of a rep and member of the block by index, member -1 for none.
+void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, int32 turns,
+                     const ZoneDays* zones);
 // The charged turns have landed: they stay used and are no longer in flight.
 void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns);

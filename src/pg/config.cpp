@@ -182,12 +182,42 @@ static void fill_members(TenantBlock* block, const Configuration* from) {
     }
 }
 
-TenantBlock* configuration_block(const Configuration* from) {
-    Size size = block_size(from->pool_count, from->rep_count, from->member_count);
+// How many reps and members the block has that the configuration lacks. Both are sorted alike.
+static void count_lacking(const Configuration* from, TenantBlock* replaced, BlockRoom* room) {
+    int32 next = 0;
+    for (int32 i = 0; i < replaced->rep_count; i++) {
+        int64 id = replaced->rep(i)->id;
+        while (next < from->rep_count && from->reps[next].id < id)
+            next++;
+        if (next == from->rep_count || from->reps[next].id != id)
+            room->aside_reps++;
+    }
+    next = 0;
+    for (int32 i = 0; i < replaced->member_count; i++) {
+        int32 pool = replaced->pool(replaced->member(i)->pool)->id;
+        int64 rep = replaced->tag(i)->id;
+        while (next < from->member_count &&
+               (from->members[next].pool < pool ||
+                (from->members[next].pool == pool && from->members[next].rep < rep)))
+            next++;
+        if (next == from->member_count || from->members[next].pool != pool ||
+            from->members[next].rep != rep)
+            room->aside_members++;
+    }
+}
+
+TenantBlock* configuration_block(const Configuration* from, TenantBlock* replaced) {
+    BlockRoom wanted = {from->pool_count, from->rep_count, from->member_count, 0, 0};
+    if (replaced != NULL) {
+        wanted.aside_reps = replaced->aside_rep_count;
+        wanted.aside_members = replaced->aside_member_count;
+        count_lacking(from, replaced, &wanted);
+    }
+    Size size = block_size(&wanted);
     char* room =
         static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, size + kBlockAlign));
     TenantBlock* block = reinterpret_cast<TenantBlock*>(TYPEALIGN(kBlockAlign, room));
-    block_format(block, from->pool_count, from->rep_count, from->member_count);
+    block_format(block, &wanted);
     fill_reps(block, from);
     for (int32 i = 0; i < from->pool_count; i++) {
         PoolState* pool = block->pool(i);

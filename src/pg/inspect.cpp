@@ -16,6 +16,7 @@ struct Look {
     TenantBlock* block;
     TenantBlock* counts; // where received and used leads are counted
     TenantSlot* slot;    // of counts; NULL: not loaded
+    bool aside;          // counts tells of those aside, too: the draft has not edited the record
 };
 
 static TenantBlock* copy_shared(const TenantKey* key, TenantSlot** slot) {
@@ -42,32 +43,28 @@ static void look(Look* l, int64 tenant) {
     shared_require();
     l->key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
     l->slot = NULL;
+    l->aside = !record_is_edited(&l->key);
     if (!config_is_draft(tenant)) {
         l->block = l->counts = copy_shared(&l->key, &l->slot);
         return;
     }
-    l->block = tenant_draft(&l->key);
+    l->block = tenant_draft(&l->key)->block;
     l->slot = slot_find(&l->key);
     l->counts = l->slot == NULL || l->slot->recount ? NULL : tenant_copy(&l->key, l->slot);
 }
 
 // Of a rep or member that the shared block does not know only the draft's block can tell.
-static TenantBlock* rep_counts(const Look* l, int64 rep, int32* index) {
-    TenantBlock* block =
-        l->counts != NULL && block_find_rep(l->counts, rep) >= 0 ? l->counts : l->block;
-    *index = block_find_rep(block, rep);
-    return block;
+static const DayCounts* rep_counts(const Look* l, int64 rep, TenantBlock** block) {
+    const DayCounts* days = l->counts == NULL ? NULL : block_rep_days(l->counts, rep, l->aside);
+    *block = days != NULL ? l->counts : l->block;
+    return days != NULL ? days : block_rep_days(l->block, rep);
 }
 
-static TenantBlock* member_counts(const Look* l, int32 pool, int64 rep, int32* index) {
-    TenantBlock* both[] = {l->counts, l->block};
-    for (TenantBlock* block : both) {
-        int32 p = block == NULL ? -1 : block_find_pool(block, pool);
-        *index = p < 0 ? -1 : block_find_member(block, p, rep);
-        if (*index >= 0)
-            return block;
-    }
-    return l->block;
+static const MemberState* member_counts(const Look* l, int32 pool, int64 rep, TenantBlock** block) {
+    const MemberState* counts =
+        l->counts == NULL ? NULL : block_member_state(l->counts, pool, rep, l->aside);
+    *block = counts != NULL ? l->counts : l->block;
+    return counts != NULL ? counts : block_member_state(l->block, pool, rep);
 }
 
 struct OwnTotal {
@@ -146,10 +143,9 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         // as of now, though no lead has come since midnight
         core::State state = member_state(l.block, i, zones);
         DateADT today = zones->day[rep->zone];
-        int32 at, rep_at;
-        TenantBlock* counts = member_counts(&l, pool->id, rep->id, &at);
-        const MemberState* counted = counts->member(at);
-        TenantBlock* rep_block = rep_counts(&l, rep->id, &rep_at);
+        TenantBlock *counts, *rep_block;
+        const MemberState* counted = member_counts(&l, pool->id, rep->id, &counts);
+        const DayCounts* rep_days = rep_counts(&l, rep->id, &rep_block);
         int64 own = own_turns(&l, counts, pool->id, rep->id, DATEVAL_NOBEGIN);
         Datum values[13];
         bool nulls[13] = {};
@@ -166,7 +162,7 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
             values[8] = CStringGetTextDatum(core::state_name(state));
         values[9] = Int32GetDatum(used_today(&counted->days, today));
         values[10] = cap_value(member->cap, &nulls[10]);
-        values[11] = Int32GetDatum(used_today(&rep_block->rep(rep_at)->days, today));
+        values[11] = Int32GetDatum(used_today(rep_days, today));
         values[12] = cap_value(rep->cap, &nulls[12]);
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
@@ -179,9 +175,9 @@ Datum leadroute_day_memory(PG_FUNCTION_ARGS) {
     look(&l, PG_GETARG_INT64(0));
     ReturnSetInfo* rows = start_rows(fcinfo);
     for (int32 i = 0; i < l.block->rep_count; i++) {
-        int32 at;
-        TenantBlock* block = rep_counts(&l, l.block->rep(i)->id, &at);
-        put_days(&l, rows, block, &block->rep(at)->days, -1, l.block->rep(i)->id);
+        TenantBlock* block;
+        const DayCounts* days = rep_counts(&l, l.block->rep(i)->id, &block);
+        put_days(&l, rows, block, days, -1, l.block->rep(i)->id);
     }
     return (Datum)0;
 }
@@ -192,10 +188,10 @@ Datum leadroute_member_day_memory(PG_FUNCTION_ARGS) {
     look(&l, PG_GETARG_INT64(0));
     ReturnSetInfo* rows = start_rows(fcinfo);
     for (int32 i = 0; i < l.block->member_count; i++) {
-        int32 at;
+        TenantBlock* block;
         int32 pool = l.block->pool(l.block->member(i)->pool)->id;
-        TenantBlock* block = member_counts(&l, pool, l.block->tag(i)->id, &at);
-        put_days(&l, rows, block, &block->member(at)->days, pool, l.block->tag(i)->id);
+        const MemberState* counted = member_counts(&l, pool, l.block->tag(i)->id, &block);
+        put_days(&l, rows, block, &counted->days, pool, l.block->tag(i)->id);
     }
     return (Datum)0;
 }

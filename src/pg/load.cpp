@@ -115,7 +115,7 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     Configuration configuration;
     Checkpoint checkpoint = {};
     configuration_read(key->tenant, &configuration);
-    load.block = configuration_block(&configuration);
+    load.block = configuration_block(&configuration, old);
     if (old == NULL) {
         slots_displace(key);
         checkpoint_read(key->tenant, &checkpoint);
@@ -189,85 +189,158 @@ TenantSlot* tenant_ready(const TenantKey* key) {
 
 // --- this transaction's own copies ---
 
-struct Draft {
+struct OwnDraft {
+    Draft draft;
     TenantKey key;
     uint64 serial;
     uint64 generation; // of what others have committed
     MemoryContext context;
-    TenantBlock* block;
-    Draft* next;
+    OwnDraft* next;
 };
-static Draft* drafts;
+static OwnDraft* drafts;
 
 void tenant_drafts_drop(void) {
     drafts = NULL;
 } // memory goes with the transaction
 
-struct OwnTurns {
-    TenantBlock* block;
-    TenantBlock* base;
-};
-
-// A turn of this transaction that the base counts as in flight. It does not know the draft's own
-// new reps and members: their turns were counted from the record.
-static void settle_own(void* context, const OwnCharge* charge) {
-    OwnTurns* own = static_cast<OwnTurns*>(context);
-    if (block_find_rep(own->base, charge->rep) < 0)
-        return;
-    int32 known = charge->pool == 0 ? -1 : block_find_pool(own->base, charge->pool);
-    bool member = known >= 0 && block_find_member(own->base, known, charge->rep) >= 0;
-    int32 pool = member ? block_find_pool(own->block, charge->pool) : -1;
-    block_settle(own->block, pool, charge->rep, charge->day, (int32)charge->turns);
+// A turn of this transaction that the base counts as in flight.
+static void settle_own(void* block, const OwnCharge* charge) {
+    block_settle(static_cast<TenantBlock*>(block), charge->pool, charge->rep, charge->day,
+                 (int32)charge->turns);
 }
 
-static void draft_make(Draft* draft) {
+static bool knows_all_of(TenantBlock* known, TenantBlock* block) {
+    for (int32 i = 0; i < block->rep_count; i++)
+        if (block_rep_days(known, block->rep(i)->id) == NULL)
+            return false;
+    for (int32 i = 0; i < block->member_count; i++)
+        if (block_member_state(known, block->pool(block->member(i)->pool)->id, block->tag(i)->id) ==
+            NULL)
+            return false;
+    return true;
+}
+
+// Puts those aside that were counted because nobody knew them. Of drafts that were rolled back some
+// are left: they go when they outnumber the rest, and the drafts still open make theirs known
+// again.
+static void add_aside(TenantBlock* block, const Recount* counted, int32 members) {
+    if (block->aside_member_count + block->aside_rep_count + members >
+        Max(256, block->rep_count + block->member_count))
+        aside_drop_idle(block);
+    TenantBlock* from = counted->block;
+    for (int32 i = 0; i < from->rep_count; i++)
+        if (counted->rep_wanted[i])
+            aside_add_rep(block, from->rep(i)->id, &from->rep(i)->days);
+    for (int32 i = 0; i < from->member_count; i++) {
+        if (!counted->member_wanted[i])
+            continue;
+        AsideMember aside = {from->pool(from->member(i)->pool)->id, 0, *from->member(i),
+                             *from->tag(i)};
+        aside_add_member(block, &aside);
+    }
+    aside_sort(block);
+}
+
+// Makes reps and members of `block`, in which nothing is counted yet, known to the slot's block, of
+// which `known` is a copy, so that turns given to them in this transaction are counted there.
+static Outcome make_known(TenantSlot* slot, const TenantKey* key, uint64 build, TenantBlock* known,
+                          TenantBlock* block) {
+    Recount counted;
+    Checkpoint none = {};
+    count_new(&counted, key, block, known, &none, true);
+    int32 reps = 0, members = 0;
+    for (int32 i = 0; i < block->rep_count; i++)
+        reps += counted.rep_wanted[i] ? 1 : 0;
+    for (int32 i = 0; i < block->member_count; i++)
+        members += counted.member_wanted[i] ? 1 : 0;
+    BlockRoom room = {known->pool_count, known->rep_count, known->member_count,
+                      known->aside_rep_room + reps, known->aside_member_room + members};
+    if (!pending_room(slot, counted.pending_count))
+        return Outcome::full;
+    dsa_pointer chunk = chunk_allocate(block_size(&room), slot);
+    if (!DsaPointerIsValid(chunk))
+        return Outcome::full;
+    dsa_pointer unused = chunk;
+    LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+    if (tenant_usable(slot, key) && slot->build == build &&
+        slot->pending_room - slot->pending_count - slot->pending_promised >=
+            counted.pending_count) {
+        TenantBlock* wider = static_cast<TenantBlock*>(chunk_address(chunk));
+        block_copy_wider(wider, slot_block(slot), reps, members);
+        add_aside(wider, &counted, members);
+        add_pending(slot, &counted);
+        unused = slot->chunk;
+        slot->chunk = chunk;
+        slot->build = pg_atomic_add_fetch_u64(&shared->incarnations, 1);
+    }
+    LWLockRelease(slot_lock(slot));
+    chunk_free(unused);
+    return unused == chunk ? Outcome::again : Outcome::done;
+}
+
+// Again: the slot's block is another by now.
+static Outcome draft_make(OwnDraft* own) {
+    const TenantKey* key = &own->key;
     Configuration configuration;
     Recount recount;
     Checkpoint checkpoint = {};
+    Draft* draft = &own->draft;
     // what the others have given out meanwhile, and what this transaction charged them for
-    TenantSlot* slot = slot_find(&draft->key);
-    TenantBlock* base = slot == NULL || slot->recount || record_is_edited(&draft->key)
-                            ? NULL
-                            : tenant_copy(&draft->key, slot);
-    configuration_read(draft->key.tenant, &configuration);
-    TenantBlock* block = configuration_block(&configuration);
-    if (base == NULL) {
-        checkpoint_read(draft->key.tenant, &checkpoint);
-        count_all(&recount, &draft->key, block, &checkpoint, false);
+    TenantSlot* slot = slot_find(key);
+    draft->build = slot == NULL ? 0 : slot->build;
+    draft->full = false;
+    TenantBlock* known = slot == NULL ? NULL : tenant_copy(key, slot);
+    configuration_read(key->tenant, &configuration);
+    TenantBlock* block = configuration_block(&configuration, NULL);
+    if (known != NULL && !knows_all_of(known, block)) {
+        if (make_known(slot, key, draft->build, known, block) != Outcome::full)
+            return Outcome::again;
+        draft->full = true;
+        block = configuration_block(&configuration, NULL);
+    }
+    if (known == NULL || slot->recount || record_is_edited(key)) {
+        checkpoint_read(key->tenant, &checkpoint);
+        count_all(&recount, key, block, &checkpoint, false);
     } else {
-        count_new(&recount, &draft->key, block, base, &checkpoint, false);
+        count_new(&recount, key, block, known, &checkpoint, false);
         CarryScratch scratch = carry_scratch(block);
-        carry_over(block, base, &scratch, zone_days(GetCurrentTimestamp(), true));
-        OwnTurns own = {block, base};
-        charge_visit(slot, settle_own, &own);
+        carry_over(block, known, &scratch, zone_days(GetCurrentTimestamp(), true));
+        charge_visit(slot, settle_own, block);
     }
     draft->block = block;
-    draft->serial = config_serial();
+    own->serial = config_serial();
+    return Outcome::done;
 }
 
-TenantBlock* tenant_draft(const TenantKey* key) {
-    Draft* draft = drafts;
-    while (draft != NULL && !same_key(&draft->key, key))
-        draft = draft->next;
-    if (draft == NULL) {
-        draft = static_cast<Draft*>(MemoryContextAllocZero(TopTransactionContext, sizeof(Draft)));
-        draft->key = *key;
-        draft->context =
+static bool draft_current(const OwnDraft* own, const TenantSlot* slot, uint64 generation) {
+    return own->draft.block != NULL && !own->draft.full && own->serial == config_serial() &&
+           own->generation == generation && own->draft.build == (slot == NULL ? 0 : slot->build);
+}
+
+const Draft* tenant_draft(const TenantKey* key) {
+    OwnDraft* own = drafts;
+    while (own != NULL && !same_key(&own->key, key))
+        own = own->next;
+    if (own == NULL) {
+        own = static_cast<OwnDraft*>(MemoryContextAllocZero(TopTransactionContext, sizeof(*own)));
+        own->key = *key;
+        own->context =
             AllocSetContextCreate(TopTransactionContext, "leadroute draft", ALLOCSET_DEFAULT_SIZES);
-        draft->next = drafts;
-        drafts = draft;
+        own->next = drafts;
+        drafts = own;
     }
     TenantSlot* slot = slot_find(key);
     uint64 generation = slot == NULL ? pg_atomic_read_u64(&shared->generation)
                                      : pg_atomic_read_u64(&slot->wanted_generation);
-    if (draft->block == NULL || draft->serial != config_serial() ||
-        draft->generation != generation) {
-        draft->block = NULL;
-        MemoryContextReset(draft->context);
-        MemoryContext caller = MemoryContextSwitchTo(draft->context);
-        draft_make(draft);
-        draft->generation = generation;
-        MemoryContextSwitchTo(caller);
-    }
-    return draft->block;
+    if (draft_current(own, slot, generation))
+        return &own->draft;
+    MemoryContext caller = MemoryContextSwitchTo(own->context);
+    do {
+        CHECK_FOR_INTERRUPTS();
+        own->draft.block = NULL;
+        MemoryContextReset(own->context);
+    } while (draft_make(own) == Outcome::again);
+    own->generation = generation;
+    MemoryContextSwitchTo(caller);
+    return &own->draft;
 }

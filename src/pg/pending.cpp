@@ -43,11 +43,10 @@ static void settle_xid(TenantSlot* slot, TransactionId xid, bool committed) {
             continue;
         }
         TenantBlock* block = slot_block(slot);
-        int32 pool = charge->pool == 0 ? -1 : block_find_pool(block, charge->pool);
         if (committed)
-            block_settle(block, pool, charge->rep, charge->day, charge->turns);
+            block_settle(block, charge->pool, charge->rep, charge->day, charge->turns);
         else
-            block_charge(block, pool, charge->rep, charge->day, -charge->turns, zones);
+            block_charge(block, charge->pool, charge->rep, charge->day, -charge->turns, zones);
         slot->counter[committed ? COUNT_ROUTED : COUNT_REFUNDED] += charge->turns;
         slot->in_flight -= charge->turns;
         list[i] = list[--slot->pending_count];

@@ -31,17 +31,19 @@ static void look_beside(Site* site, int32 rep, int32 member) {
     if (site->beside == NULL)
         return;
     RepState* mine = site->block->rep(rep);
-    int32 other = block_find_rep(site->beside, mine->id);
-    if (other < 0)
+    // what is aside may have been counted before this transaction edited the record
+    bool aside = !record_is_edited(site->request->key);
+    const DayCounts* days = block_rep_days(site->beside, mine->id, aside);
+    if (days == NULL)
         return;
-    mine->days = site->beside->rep(other)->days;
+    mine->days = *days;
     if (member < 0)
         return;
     MemberState* m = site->block->member(member);
-    int32 pool = block_find_pool(site->beside, site->block->pool(m->pool)->id);
-    int32 i = pool < 0 ? -1 : block_find_member(site->beside, pool, mine->id);
-    if (i >= 0)
-        m->days = site->beside->member(i)->days;
+    const MemberState* other =
+        block_member_state(site->beside, site->block->pool(m->pool)->id, mine->id, aside);
+    if (other != NULL)
+        m->days = other->days;
 }
 
 static core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members) {
@@ -172,26 +174,21 @@ static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
 static void settle_draft(Site* site, const Pick* result) {
     if (!site->draft)
         return;
-    int32 mine = result->pool == 0 ? -1 : block_find_pool(site->block, result->pool);
-    block_settle(site->block, mine, result->rep, result->day, 1);
-    if (site->beside == NULL)
-        return;
-    int32 pool = result->pool == 0 ? -1 : block_find_pool(site->beside, result->pool);
-    block_charge(site->beside, pool, result->rep, result->day, 1, site->zones);
+    block_settle(site->block, result->pool, result->rep, result->day, 1);
+    if (site->beside != NULL)
+        block_charge(site->beside, result->pool, result->rep, result->day, 1, site->zones);
 }
 
 // Charges member k of the pool, among the filtered ones when there is a filter.
 static void charge_member(Site* site, PoolState* pool, int32 k, bool filter, int32 filtered) {
     int32 member = pool->first_member + k;
-    if (!filter) {
-        block_charge(site->block, site->block->member(member)->pool, site->block->tag(member)->id,
-                     site->zones->day[site->block->rep(site->block->member(member)->rep)->zone], 1,
-                     site->zones);
-        return;
-    }
     MemberState* m = site->block->member(member);
     RepState* rep = site->block->rep(m->rep);
     DateADT day = site->zones->day[rep->zone];
+    if (!filter) {
+        block_charge_at(site->block, m->rep, member, day, 1, site->zones);
+        return;
+    }
     site->block->queue(pool).charge_among(k, site->filtered, filtered);
     m->received++;
     m->in_flight++;
@@ -254,7 +251,7 @@ static bool try_rep(Site* site, Pick* result) {
     if (state != core::State::picked)
         return false;
     fill_pick(site, result, -1, i);
-    block_charge(block, -1, rep->id, result->day, 1, site->zones);
+    block_charge_at(block, i, -1, result->day, 1, site->zones);
     settle_draft(site, result);
     return true;
 }
@@ -350,30 +347,46 @@ static void act_shared(const TenantKey* key, Site* site, Action action, Pick* re
     }
 }
 
-// In this transaction's own block, with the shared one beside it when it is loaded.
-static void act_draft(const TenantKey* key, Site* site, Action action, Pick* result) {
-    site->draft = true;
-    site->block = tenant_draft(key);
-    site->zones = zone_days(site->request->now, true);
-    site->filtered = scratch(site->block->member_count);
-    charge_prepare();
-    bool loaded = false;
-    TenantSlot* slot = slot_find(key);
-    if (slot != NULL) {
+// In the draft's block with the shared one beside it. False: that is not loaded.
+static bool act_beside(const TenantKey* key, TenantSlot* slot, Site* site, Action action,
+                       Pick* result) {
+    for (;;) {
+        const Draft* draft = tenant_draft(key);
+        site->block = draft->block;
+        site->zones = zone_days(site->request->now, true);
+        site->filtered = scratch(site->block->member_count);
+        charge_prepare();
         // one that waits to be counted anew is what the others go by until nothing is in flight
         LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
-        loaded = tenant_usable(slot, key) && !(slot->recount && slot->in_flight == 0) &&
-                 zone_known(site->zones, slot_block(slot)->zone_count - 1);
-        if (loaded) {
+        bool loaded = tenant_usable(slot, key) && !(slot->recount && slot->in_flight == 0) &&
+                      zone_known(site->zones, slot_block(slot)->zone_count - 1);
+        bool known = loaded && slot->build == draft->build;
+        if (known && draft->full) {
+            result->memory_full = true;
+        } else if (known) {
             site->beside = slot_block(slot);
             action(site, result);
             if (result->found)
                 note(slot, result);
         }
         LWLockRelease(slot_lock(slot));
+        if (known || !loaded)
+            return loaded;
+        CHECK_FOR_INTERRUPTS();
     }
-    if (!loaded)
+}
+
+// In this transaction's own block.
+static void act_draft(const TenantKey* key, Site* site, Action action, Pick* result) {
+    site->draft = true;
+    TenantSlot* slot = slot_find(key);
+    bool loaded = slot != NULL && act_beside(key, slot, site, action, result);
+    if (!loaded) {
+        site->block = tenant_draft(key)->block;
+        site->zones = zone_days(site->request->now, true);
+        site->filtered = scratch(site->block->member_count);
         action(site, result);
+    }
     if (!result->found)
         return;
     if (loaded) {
@@ -414,7 +427,7 @@ static TenantBlock* shared_copy(const TenantKey* key) {
 }
 
 static TenantBlock* draft_copy(const TenantKey* key, Site* site) {
-    TenantBlock* draft = tenant_draft(key);
+    TenantBlock* draft = tenant_draft(key)->block;
     char* memory =
         static_cast<char*>(MemoryContextAllocHuge(CurrentMemoryContext, draft->size + kBlockAlign));
     TenantBlock* copy = reinterpret_cast<TenantBlock*>(TYPEALIGN(kBlockAlign, memory));
@@ -452,7 +465,7 @@ static void give_to(Site* site, Pick* result) {
     look_beside(site, i, -1);
     fill_pick(site, result, -1, i);
     result->rep_cap = kNoCap;
-    block_charge(site->block, -1, result->rep, result->day, 1, site->zones);
+    block_charge_at(site->block, i, -1, result->day, 1, site->zones);
     settle_draft(site, result);
 }
 

@@ -208,6 +208,52 @@ static void copy_member(TenantBlock* to, int32 i, TenantBlock* from, int32 j, do
     *returning = source->reason != core::State::turn;
 }
 
+static void copy_aside(TenantBlock* to, int32 i, const AsideMember* source, double* deficit) {
+    MemberState* target = to->member(i);
+    target->received = source->state.received;
+    target->in_flight = source->state.in_flight;
+    target->settled_turn = source->state.settled_turn;
+    target->days = source->state.days;
+    to->tag(i)->last_turn = source->tag.last_turn;
+    to->tag(i)->ideal_left = source->tag.ideal_left;
+    *deficit = source->tag.parked_deficit;
+    PoolState* pool = to->pool(target->pool);
+    pool->queue.turns = Max(pool->queue.turns, source->tag.last_turn);
+}
+
+// Puts aside who is not in the new block, with turns in flight.
+static void put_aside(TenantBlock* to, TenantBlock* from) {
+    to->aside_turns = from->aside_turns;
+    for (int32 i = 0; i < from->rep_count; i++) {
+        const RepState* rep = from->rep(i);
+        if (days_in_flight(&rep->days) != 0 && block_find_rep(to, rep->id) < 0)
+            aside_add_rep(to, rep->id, &rep->days);
+    }
+    for (int32 i = 0; i < from->aside_rep_count; i++) {
+        const AsideRep* rep = from->aside_rep(i);
+        if (days_in_flight(&rep->days) != 0 && block_find_rep(to, rep->id) < 0)
+            aside_add_rep(to, rep->id, &rep->days);
+    }
+    for (int32 i = 0; i < from->member_count; i++) {
+        const MemberState* member = from->member(i);
+        PoolState* pool = from->pool(member->pool);
+        if (member->in_flight == 0 || block_find_member_of(to, pool->id, from->tag(i)->id) >= 0)
+            continue;
+        AsideMember aside = {pool->id, member->in_flight, *member, *from->tag(i)};
+        aside.tag.parked_deficit = from->queue(pool).deficit(i - pool->first_member);
+        if (aside.tag.place != core::Place::parked)
+            aside.tag.ideal_left = pool->queue.ideal;
+        aside.tag.place = core::Place::parked;
+        aside_add_member(to, &aside);
+    }
+    for (int32 i = 0; i < from->aside_member_count; i++) {
+        const AsideMember* aside = from->aside_member(i);
+        if (aside->state.in_flight != 0 && block_find_member_of(to, aside->pool, aside->tag.id) < 0)
+            aside_add_member(to, aside);
+    }
+    aside_sort(to);
+}
+
 CarryScratch carry_scratch(const TenantBlock* to) {
     return {static_cast<double*>(zeroed(to->member_count, sizeof(double))),
             static_cast<bool*>(zeroed(to->member_count, sizeof(bool)))};
@@ -219,9 +265,9 @@ void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
     double* deficit = scratch->deficit;
     bool* returning = scratch->returning;
     for (int32 i = 0; i < to->rep_count; i++) {
-        int32 j = block_find_rep(from, to->rep(i)->id);
-        if (j >= 0)
-            to->rep(i)->days = from->rep(j)->days;
+        const DayCounts* days = block_rep_days(from, to->rep(i)->id);
+        if (days != NULL)
+            to->rep(i)->days = *days;
     }
     for (int32 p = 0; p < to->pool_count; p++) {
         PoolState* pool = to->pool(p);
@@ -234,14 +280,18 @@ void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
         for (int32 k = 0; k < pool->queue.member_count; k++) {
             int32 i = pool->first_member + k;
             int32 j = old < 0 ? -1 : block_find_member(from, old, to->tag(i)->id);
-            if (j >= 0)
+            const AsideMember* aside =
+                j >= 0 ? NULL : aside_find_member(from, pool->id, to->tag(i)->id);
+            if (j >= 0) {
                 copy_member(to, i, from, j, &deficit[i], &returning[i]);
-            else if (old >= 0)
-                returning[i] = true; // a joiner: the catch-up policy says what it is owed
-            else
-                deficit[i] = 0;
+                continue;
+            }
+            if (aside != NULL)
+                copy_aside(to, i, aside, &deficit[i]);
+            returning[i] = old >= 0; // the catch-up policy says what a joiner is owed
         }
     }
+    put_aside(to, from);
     start_queues(to, deficit, returning, zones);
 }
 
@@ -252,10 +302,10 @@ void count_new(Recount* r, const TenantKey* key, TenantBlock* block, TenantBlock
     r->keep_pending = keep_pending;
     r->full = true;
     for (int32 i = 0; i < block->rep_count; i++)
-        r->rep_wanted[i] = block_find_rep(from, block->rep(i)->id) < 0;
+        r->rep_wanted[i] = block_rep_days(from, block->rep(i)->id) == NULL;
     for (int32 i = 0; i < block->member_count; i++) {
-        int32 old = block_find_pool(from, block->pool(block->member(i)->pool)->id);
-        r->member_wanted[i] = old < 0 || block_find_member(from, old, block->tag(i)->id) < 0;
+        int32 pool = block->pool(block->member(i)->pool)->id;
+        r->member_wanted[i] = block_member_state(from, pool, block->tag(i)->id) == NULL;
     }
     recount_rows(r, key);
     restore_last_turns(block, r->last_at);

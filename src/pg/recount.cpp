@@ -107,7 +107,7 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
                        (r->keep_pending || !TransactionIdIsCurrentTransactionId(row->in_progress));
     // of a rep that is loaded already this is known, and pending, already
     bool pending = in_progress && r->keep_pending && r->rep_wanted[rep];
-    int32 flying = pending || (in_progress && !r->keep_pending) ? 1 : 0;
+    int32 flying = in_progress ? 1 : 0;
 
     if (r->rep_wanted[rep] && row->has_day)
         days_add(&block->rep(rep)->days, row->day, 1, flying);

@@ -17,7 +17,12 @@ bool tenant_usable(const TenantSlot* slot, const TenantKey* key);
 TenantBlock* tenant_copy(const TenantKey* key, TenantSlot* slot);
 
 // This transaction's private block, for one that changed the tenant's configuration itself.
-TenantBlock* tenant_draft(const TenantKey* key);
+struct Draft {
+    TenantBlock* block;
+    uint64 build; // of the slot's block when all reps and members of this one were known to it
+    bool full;    // shared memory has no room to make them known: nothing may be charged
+};
+const Draft* tenant_draft(const TenantKey* key);
 void tenant_drafts_drop(void);
 
 // --- pieces of it ---
@@ -55,8 +60,9 @@ struct Configuration {
 // Reads the tenant's configuration as this transaction sees it now (latest snapshot, own changes
 // included), into the current memory context.
 void configuration_read(int64 tenant, Configuration* configuration);
-// A block of it in the current memory context, in which nothing was ever given out.
-TenantBlock* configuration_block(const Configuration* configuration);
+// A block of it in the current memory context, in which nothing was ever given out. It has room to
+// put all aside that `replaced` knows, unless that is NULL, and the configuration does not.
+TenantBlock* configuration_block(const Configuration* configuration, TenantBlock* replaced);
 
 // What a checkpoint says of one member.
 struct CheckpointMember {

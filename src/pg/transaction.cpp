@@ -133,9 +133,7 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
     const ZoneDays* zones = zone_days(GetCurrentTimestamp(), false);
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     if (slot->used && slot->incarnation == t->incarnation && DsaPointerIsValid(slot->chunk)) {
-        TenantBlock* block = slot_block(slot);
-        int32 pool = key.pool == 0 ? -1 : block_find_pool(block, key.pool);
-        block_charge(block, pool, key.rep, key.day, (int32)-turns, zones);
+        block_charge(slot_block(slot), key.pool, key.rep, key.day, (int32)-turns, zones);
         slot->in_flight -= turns;
         slot->counter[COUNT_REFUNDED] += turns;
         my_backend_entry()->reservations -= turns;
@@ -167,11 +165,6 @@ void charge_visit(const TenantSlot* slot, OwnChargeVisitor visit, void* context)
 }
 
 // --- settling ---
-
-struct Settled {
-    core::LedgerKey key;
-    int64 turns;
-};
 
 static void entry_remove(const Touched* t) {
     BackendEntry* entry = my_backend_entry();
@@ -229,8 +222,7 @@ static void settle_commit(void) {
         settle_tenant(
             t, &next, count,
             [](TenantSlot* slot, TenantBlock* block, const core::LedgerKey& key, int64 turns) {
-                int32 pool = key.pool == 0 ? -1 : block_find_pool(block, key.pool);
-                block_settle(block, pool, key.rep, key.day, (int32)turns);
+                block_settle(block, key.pool, key.rep, key.day, (int32)turns);
                 slot->in_flight -= turns;
                 slot->counter[COUNT_ROUTED] += turns;
             },

@@ -2,9 +2,10 @@
 # pools, members with caps of their own, overflow from pool to pool, a third of all transactions rolled
 # back in one way or another, sessions cancelled and terminated, at every isolation level. The caps are
 # raised bit by bit meanwhile, so that they are nearly full all the time, and three sessions have
-# drafts: they change caps, members and weights, insert leads by that, and commit it or not. Nothing
-# beyond the cap in force at any moment, no error that a session did not ask for, and at quiescence
-# every cap exactly full. Then owners given by hand, which count too, though they may exceed.
+# drafts: they change caps and weights, take members away and bring them back, insert leads by that, and
+# commit it or not. Nothing beyond the cap in force at any moment, no error that a session did not ask
+# for, and at quiescence every cap exactly full. Then owners given by hand, which count too, though they
+# may exceed.
 use strict;
 use warnings FATAL => 'all';
 
@@ -32,6 +33,7 @@ INSERT INTO leadroute.pool_member (pool, rep, weight, daily_cap) VALUES
     ('p1', 1, 1, NULL), ('p1', 2, 1, NULL), ('p1', 3, 1, $cap / 2), ('p2', 1, 5, $cap / 3), ('p2', 4, 2, NULL),
     ('p3', 1, 1, NULL), ('p3', 5, 1, NULL), ('p3', 3, 1, NULL), ('p4', 1, 1, NULL), ('p4', 6, 1, NULL), ('p4', 9, 1, $cap / 4), ('p4', 10, 1, 0),
     ('p5', 1, 0.5, NULL), ('p5', 7, 3, NULL), ('p5', 8, 1, NULL), ('p5', 11, 1, $cap);
+CREATE TABLE member_at_first AS SELECT * FROM leadroute.pool_member;
 INSERT INTO leadroute.rule (lead_table, position, name, condition, pool)
     SELECT 'leads', i, 'pool ' || i, format('source = %L', 'p' || i), 'p' || i FROM generate_series(1, 5) i;
 INSERT INTO leadroute.rule (lead_table, position, name, condition, rep, overflow_pool) VALUES ('leads', 6, 'one rep', \$\$source = 'r'\$\$, 1, 'p4');
@@ -73,7 +75,10 @@ sub change
 		"UPDATE leadroute.rep SET daily_cap = $new WHERE id = $rep AND id < 9",
 		"UPDATE leadroute.pool_member SET daily_cap = $new / 4 WHERE rep = $rep AND daily_cap > 0",
 		"UPDATE leadroute.pool_member SET weight = @{[1 + int rand 9]} WHERE rep = $rep",
-		"UPDATE leadroute.pool_member SET paused = NOT paused WHERE rep = $rep");
+		"UPDATE leadroute.pool_member SET paused = NOT paused WHERE rep = $rep",
+		"DELETE FROM leadroute.pool_member WHERE rep = $rep",
+		"INSERT INTO leadroute.pool_member SELECT * FROM member_at_first WHERE rep = $rep ON CONFLICT DO NOTHING",
+		"INSERT INTO leadroute.pool_member SELECT * FROM member_at_first WHERE rep = $rep ON CONFLICT DO NOTHING");
 	return $changes[ int rand @changes ] . ';';
 }
 
@@ -97,19 +102,20 @@ sub start_draft
 	push @lost, @undone;
 	$drafter->{end} = rand() < 0.5 ? 'COMMIT' : 'ROLLBACK';
 	$drafter->{keys} = \@keys;
-	$drafter->{session}->send("$sql $drafter->{end}");
+	$drafter->{session}->send("$sql SELECT 'sound'; $drafter->{end}");
 	return;
 }
 
-# Serialization failures are what the stricter level asks for: nothing of such a draft is kept.
+# Serialization failures are what the stricter level asks for: nothing of such a draft is kept, unless
+# it went back to its savepoint and was sound again.
 sub end_draft
 {
 	my ($drafter) = @_;
-	$drafter->{session}->wait;
+	my $sound = $drafter->{session}->wait =~ /^sound$/m;
 	my $keys = delete $drafter->{keys} // return;
 	my @errors = grep { $_ ne '25P02' && $_ ne '3B001' } $drafter->{session}->errors;
 	$drafts{$_}++ for @errors ? map { "draft_error_$_" } @errors : lc "drafts_$drafter->{end}";
-	push @{ @errors || $drafter->{end} eq 'ROLLBACK' ? \@lost : \@kept }, @$keys;
+	push @{ $sound && $drafter->{end} eq 'COMMIT' ? \@kept : \@lost }, @$keys;
 	return;
 }
 
@@ -165,8 +171,9 @@ psql_is($node, 'SELECT problems()', '', 'record, memory and leads agree');
 
 # ---- quiescence ------------------------------------------------------------------------------------
 
-# Beyond all caps that a draft has set, and nobody paused.
+# Beyond all caps that a draft has set, nobody away and nobody paused.
 $cap += 24;
+$looker->query("INSERT INTO leadroute.pool_member SELECT * FROM member_at_first ON CONFLICT DO NOTHING");
 $looker->query("CALL set_caps($cap); UPDATE leadroute.pool_member SET paused = false WHERE paused");
 $looker->query("INSERT INTO leads (id, source) SELECT 90000000 + i, 'p' || (1 + i % 5) FROM generate_series(1, 30 * $cap) i");
 psql_is($node, 'SELECT beyond()', '', 'nothing beyond a cap');
