@@ -12,6 +12,12 @@ BEGIN
         WHEN 'rep_paused' THEN 'paused'
         WHEN 'member_paused' THEN 'paused in this pool'
         WHEN 'no_ref' THEN 'has no ref that the owner column can hold'
+        WHEN 'open_cap' THEN concat('capacity ', 'of ' || cap || ' open leads ', 'reached')
+        WHEN 'absent' THEN 'absent'
+        WHEN 'off_shift' THEN 'outside working hours'
+        WHEN 'signed_out' THEN 'not signed in'
+        WHEN 'unskilled' THEN 'lacks a skill that the lead needs'
+        WHEN 'lower_tier' THEN 'of a later tier'
         WHEN 'turn' THEN 'others were due first'
         ELSE state END || CASE WHEN used > cap THEN format(' (%s used)', used) ELSE '' END;
 END
@@ -27,6 +33,8 @@ BEGIN
         WHEN 'rep_cap' THEN 'at the daily cap'
         WHEN 'member_cap' THEN 'at the daily cap of this pool'
         WHEN 'no_ref' THEN 'without a ref that the owner column can hold'
+        WHEN 'open_cap' THEN 'at their capacity'
+        WHEN 'unskilled' THEN 'without the skills that the lead needs'
         WHEN 'turn' THEN 'due later'
         ELSE leadroute._state_words(state) END;
 END

@@ -3,11 +3,11 @@
 // varints, signed ones zigzag. A candidate's rep and deficit are written as differences to the
 // candidate before, which in a rotation are small: a byte is WAL and disk of every lead.
 //
-//     first byte   vvftnnnn: version, failures, tried, note
-//     tried        twice the pool, and 1 when another follows; members; one byte cccccooo
-//     (candidates, others), candidates, others candidate    one byte sssssddd: state, and 0..6: the
-//     rep's difference plus 3, 7: it follows;
-//                  then the deficit's difference, or used and cap, as the state has them
+//     first byte   vvftmnnn: version, failures, tried, a measure other than turns, note
+//     tried        twice the pool, and 1 when another follows; the measure, if the first byte says
+//                  so; members; one byte cccccooo (candidates; others, 7: their number follows)
+//     candidate    one byte sssssddd: state, and 0..6: the rep's difference plus 3, 7: it follows;
+//                  then the measure's difference, or used and cap, as the state has them
 //     others       state, count
 #include "explanation.h"
 
@@ -23,28 +23,32 @@ constexpr uint8_t kVersion = 1;
 constexpr int kVersionShift = 6;
 constexpr uint8_t kFailures = 1 << 5;
 constexpr uint8_t kTried = 1 << 4;
-constexpr uint8_t kNoteBits = kTried - 1;
-constexpr int kOthersBits = 3; // how many states others have: at most kStates
-constexpr int kNearBits = 3;   // a rep's difference that fits into the state's byte
-constexpr int64_t kNear = 3;   // from -kNear to kNear
-constexpr uint8_t kFar = 7;    // it does not fit
-static_assert(kStates < (1 << kOthersBits) && kStates <= (1 << (8 - kNearBits)));
+constexpr uint8_t kMeasured = 1 << 3;
+constexpr uint8_t kNoteBits = kMeasured - 1;
+constexpr int kOthersBits = 3; // how many states others have
+constexpr int kManyOthers = (1 << kOthersBits) - 1;
+constexpr int kNearBits = 3; // a rep's difference that fits into the state's byte
+constexpr int64_t kNear = 3; // from -kNear to kNear
+constexpr uint8_t kFar = 7;  // it does not fit
+static_assert(kStates <= (1 << (8 - kNearBits)));
 static_assert(kMaxCandidates < (1 << (8 - kOthersBits)));
-constexpr double kDeficitUnit = 1000;
-constexpr double kMaxDeficit = 1e12;
+constexpr double kMeasureUnit = 1000;
+constexpr double kMaxMeasure = 1e12;
 constexpr int kSqlstateLength = 5;
 
-const char* const kStateNames[kStates] = {"picked",     "turn",          "rep_cap", "member_cap",
-                                          "rep_paused", "member_paused", "no_ref"};
-const char* const kNoteNames[] = {"", "unmatched", "manual", "nobody", "pool_gone"};
+const char* const kStateNames[kStates] = {
+    "picked",   "turn",   "rep_cap",   "member_cap", "rep_paused", "member_paused", "no_ref",
+    "open_cap", "absent", "off_shift", "signed_out", "unskilled",  "lower_tier"};
+const char* const kMeasureNames[kMeasures] = {"deficit", "open", "km", "value"};
+const char* const kNoteNames[] = {"", "unmatched", "manual", "nobody", "pool_gone", "sticky"};
 constexpr uint64_t kNotes = sizeof(kNoteNames) / sizeof(kNoteNames[0]);
 
-bool has_deficit(State state) noexcept {
+bool has_measure(State state) noexcept {
     return state == State::picked || state == State::turn;
 }
 
 bool has_cap(State state) noexcept {
-    return state == State::rep_cap || state == State::member_cap;
+    return state == State::rep_cap || state == State::member_cap || state == State::open_cap;
 }
 
 bool is_sqlstate_char(char c) noexcept {
@@ -67,9 +71,9 @@ struct Encoder {
     }
 };
 
-int64_t deficit_units(double turns) noexcept {
-    double bounded = std::isnan(turns) ? 0 : std::clamp(turns, -kMaxDeficit, kMaxDeficit);
-    return std::llround(bounded * kDeficitUnit);
+int64_t measure_units(double measure) noexcept {
+    double bounded = std::isnan(measure) ? 0 : std::clamp(measure, -kMaxMeasure, kMaxMeasure);
+    return std::llround(bounded * kMeasureUnit);
 }
 
 // The difference of two rep ids, and back; any two have one, as unsigned numbers wrap around.
@@ -83,7 +87,7 @@ int64_t add(int64_t from, int64_t difference) noexcept {
 // What the next candidate is written as the difference to.
 struct Previous {
     int64_t rep = 0;
-    int64_t deficit = 0;
+    int64_t measure = 0;
 };
 
 // Reads the stored form, which may be anything: once a read fails, all further ones give 0.
@@ -191,10 +195,10 @@ void encode_candidate(Encoder& e, const Candidate& c, Previous& previous) noexce
     if (!near)
         e.zigzag(step);
     previous.rep = c.rep;
-    if (has_deficit(c.state)) {
-        int64_t deficit = deficit_units(c.deficit);
-        e.zigzag(deficit - previous.deficit);
-        previous.deficit = deficit;
+    if (has_measure(c.state)) {
+        int64_t measure = measure_units(c.measure);
+        e.zigzag(measure - previous.measure);
+        previous.measure = measure;
     }
     if (has_cap(c.state)) {
         e.zigzag(c.used);
@@ -202,13 +206,19 @@ void encode_candidate(Encoder& e, const Candidate& c, Previous& previous) noexce
     }
 }
 
-void encode_tried(Encoder& e, const Tried& tried, bool more) noexcept {
+void encode_tried(Encoder& e, const Tried& tried, bool measured, bool more) noexcept {
     int32_t candidates = std::clamp(tried.candidate_count, 0, kMaxCandidates);
     auto others =
         std::count_if(tried.others, tried.others + kStates, [](int32_t n) { return n > 0; });
     e.number((static_cast<uint64_t>(std::max(tried.pool, 0)) << 1) | (more ? 1 : 0));
+    if (measured)
+        e.byte(static_cast<uint8_t>(tried.measure));
     e.number(static_cast<uint64_t>(std::max(tried.members, 0)));
-    e.byte(static_cast<uint8_t>((candidates << kOthersBits) | static_cast<int>(others)));
+    bool many = others >= kManyOthers;
+    e.byte(static_cast<uint8_t>((candidates << kOthersBits) |
+                                (many ? kManyOthers : static_cast<int>(others))));
+    if (many)
+        e.byte(static_cast<uint8_t>(others));
     Previous previous;
     for (int32_t k = 0; k < candidates; k++)
         encode_candidate(e, tried.candidates[k], previous);
@@ -240,7 +250,7 @@ void rule_errors_to_json(Decoder& d, Json& j, bool any) noexcept {
         j.field(",\"more_rule_errors\":", more);
 }
 
-void candidate_to_json(Decoder& d, Json& j, Previous& previous) noexcept {
+void candidate_to_json(Decoder& d, Json& j, Measure measure, Previous& previous) noexcept {
     uint8_t code = d.byte();
     uint8_t near = code & kFar;
     code >>= kNearBits;
@@ -254,10 +264,12 @@ void candidate_to_json(Decoder& d, Json& j, Previous& previous) noexcept {
     j.text(",\"state\":\"");
     j.text(kStateNames[code]);
     j.text("\"");
-    if (has_deficit(state)) {
-        previous.deficit = add(previous.deficit, d.zigzag());
-        j.text(",\"deficit\":");
-        j.thousandths(previous.deficit);
+    if (has_measure(state)) {
+        previous.measure = add(previous.measure, d.zigzag());
+        j.text(",\"");
+        j.text(kMeasureNames[static_cast<int>(measure)]);
+        j.text("\":");
+        j.thousandths(previous.measure);
     }
     if (has_cap(state)) {
         j.field(",\"used\":", d.int32());
@@ -284,14 +296,22 @@ void others_to_json(Decoder& d, Json& j, int32_t count) noexcept {
 }
 
 // True: another follows.
-bool tried_to_json(Decoder& d, Json& j) noexcept {
+bool tried_to_json(Decoder& d, Json& j, bool measured) noexcept {
     uint64_t pool = d.number();
     if (pool >> 1 > INT32_MAX)
         d.ok = false;
     j.field("{\"pool\":", static_cast<int64_t>(pool >> 1));
+    uint8_t measure = measured ? d.byte() : 0;
+    if (measure >= kMeasures) {
+        d.ok = false;
+        return false;
+    }
     j.field(",\"members\":", d.number_to(INT32_MAX));
     uint8_t counts = d.byte();
     int32_t candidates = counts >> kOthersBits;
+    int32_t others = counts & kManyOthers;
+    if (others == kManyOthers)
+        others = d.byte();
     if (candidates > kMaxCandidates)
         d.ok = false;
     j.text(",\"candidates\":[");
@@ -299,10 +319,10 @@ bool tried_to_json(Decoder& d, Json& j) noexcept {
     for (int32_t k = 0; k < candidates && d.ok; k++) {
         if (k > 0)
             j.text(",");
-        candidate_to_json(d, j, previous);
+        candidate_to_json(d, j, static_cast<Measure>(measure), previous);
     }
     j.text("]");
-    others_to_json(d, j, counts & ((1 << kOthersBits) - 1));
+    others_to_json(d, j, others);
     j.text("}");
     return (pool & 1) != 0;
 }
@@ -319,8 +339,11 @@ int32_t encode(const Explanation& explanation, uint8_t* out) noexcept {
     int32_t errors = std::max(explanation.rule_error_count, 0);
     int32_t kept = std::min(errors, kMaxRuleErrors);
     int32_t tried = std::clamp(explanation.tried_count, 0, kMaxTried);
+    bool measured = std::any_of(explanation.tried, explanation.tried + tried,
+                                [](const Tried& t) { return t.measure != Measure::turns; });
     e.byte(static_cast<uint8_t>((kVersion << kVersionShift) | (errors > 0 ? kFailures : 0) |
-                                (tried > 0 ? kTried : 0) | static_cast<int>(explanation.note)));
+                                (tried > 0 ? kTried : 0) | (measured ? kMeasured : 0) |
+                                static_cast<int>(explanation.note)));
     if (errors > 0) {
         e.number(static_cast<uint64_t>(kept));
         e.number(static_cast<uint64_t>(errors - kept));
@@ -331,7 +354,7 @@ int32_t encode(const Explanation& explanation, uint8_t* out) noexcept {
             e.byte(static_cast<uint8_t>(is_sqlstate_char(c) ? c : '?'));
     }
     for (int32_t k = 0; k < tried; k++)
-        encode_tried(e, explanation.tried[k], k + 1 < tried);
+        encode_tried(e, explanation.tried[k], measured, k + 1 < tried);
     return e.length;
 }
 
@@ -351,7 +374,7 @@ int32_t to_json(const uint8_t* bytes, int32_t length, char* out, int32_t room) n
             return -1;
         if (k > 0)
             j.text(",");
-        more = tried_to_json(d, j);
+        more = tried_to_json(d, j, (first & kMeasured) != 0);
     }
     j.text("]");
     if (note > 0) {

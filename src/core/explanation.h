@@ -14,18 +14,40 @@ enum class State : uint8_t {
     member_cap = 3,
     rep_paused = 4,
     member_paused = 5,
-    no_ref = 6, // the lead table's owner column cannot name this rep
+    no_ref = 6,      // the lead table's owner column cannot name this rep
+    open_cap = 7,    // has as many open leads as allowed
+    absent = 8,      // leave or illness
+    off_shift = 9,   // outside working hours, or on a holiday of the calendar
+    signed_out = 10, // the pool asks for presence
+    unskilled = 11,  // lacks a skill that the rule needs
+    lower_tier = 12, // a member of a tier before has been available
 };
-constexpr int kStates = 7;
+constexpr int kStates = 13;
 const char* state_name(State state) noexcept;
 
-enum class Note : uint8_t { none = 0, unmatched = 1, manual = 2, nobody = 3, pool_gone = 4 };
+enum class Note : uint8_t {
+    none = 0,
+    unmatched = 1,
+    manual = 2,
+    nobody = 3,
+    pool_gone = 4,
+    sticky = 5, // the rep knows this contact
+};
+
+// What a pool's method compares its members by. The codes are stored: never renumber.
+enum class Measure : uint8_t {
+    turns = 0,      // deficit in turns
+    open = 1,       // open leads
+    kilometres = 2, // to the lead
+    value = 3,      // deficit in the unit of the leads' value
+};
+constexpr int kMeasures = 4;
 
 struct Candidate {
     int64_t rep;
     State state;
-    double deficit; // picked, turn
-    int32_t used;   // rep_cap, member_cap
+    double measure; // picked, turn: by the pool's method
+    int32_t used;   // rep_cap, member_cap, open_cap
     int32_t cap;
 };
 
@@ -37,6 +59,7 @@ constexpr int kMaxRuleErrors = 8;
 struct Tried {
     int32_t pool;
     int32_t members;
+    Measure measure;
     int32_t candidate_count;
     Candidate candidates[kMaxCandidates];
     int32_t others[kStates]; // members beyond the candidates, by state

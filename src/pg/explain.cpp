@@ -35,7 +35,7 @@ static void put_candidate(void* context, int32 pool, const core::Candidate* c) {
     row_set(&row, E_OUTCOME, CStringGetTextDatum(core::state_name(c->state)), c->rep != 0);
     bool counted = c->state == core::State::rep_cap || c->state == core::State::member_cap;
     bool eligible = c->state == core::State::picked || c->state == core::State::turn;
-    row_set(&row, E_DEFICIT, Float8GetDatum(c->deficit), eligible && pool != 0);
+    row_set(&row, E_DEFICIT, Float8GetDatum(c->measure), eligible && pool != 0);
     row_set(&row, E_USED, Int32GetDatum(c->used), counted);
     row_set(&row, E_CAP, Int32GetDatum(c->cap), counted);
     row_put(static_cast<ReturnSetInfo*>(context), &row);

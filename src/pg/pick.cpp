@@ -1,24 +1,6 @@
 // pick(): see pick.h. Everything between taking and releasing the lock is arithmetic on the block.
-#include "pick.h"
+#include "pick_site.h"
 #include "transaction.h"
-
-// Where a pick takes place: the block, and for a transaction's private block the shared one beside
-// it, whose counts say what the others have used meanwhile.
-struct Site {
-    TenantBlock* block;
-    bool draft;
-    TenantBlock* beside; // of a draft: the shared one, or NULL when that is not loaded
-    const PickRequest* request;
-    const ZoneDays* zones;
-    core::Explanation* explanation;
-    int32* filtered;        // scratch for members that may take this lead
-    CandidateVisitor visit; // of a rehearsal
-    void* context;
-};
-
-static bool lacks_ref(const RepState* rep, RefNeed need) {
-    return (need == RefNeed::text && !rep->has_ref) || (need == RefNeed::uuid && !rep->ref_is_uuid);
-}
 
 static int32 pool_lacking(const PoolState* pool, RefNeed need) {
     if (need == RefNeed::none)
@@ -44,92 +26,6 @@ static void look_beside(Site* site, int32 rep, int32 member) {
         block_member_state(site->beside, site->block->pool(m->pool)->id, mine->id, aside);
     if (other != NULL)
         m->days = other->days;
-}
-
-static core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members) {
-    if (explanation->tried_count == core::kMaxTried)
-        return NULL;
-    core::Tried* tried = &explanation->tried[explanation->tried_count++];
-    tried->pool = pool;
-    tried->members = members;
-    tried->candidate_count = 0;
-    memset(tried->others, 0, sizeof(tried->others));
-    return tried;
-}
-
-static void describe_member(Site* site, core::Candidate* c, int32 member, int32 picked) {
-    TenantBlock* block = site->block;
-    const MemberState* m = block->member(member);
-    const RepState* rep = block->rep(m->rep);
-    PoolState* pool = block->pool(m->pool);
-    memset(c, 0, sizeof(*c));
-    c->rep = rep->id;
-    c->state = m->reason;
-    if (member == picked)
-        c->state = core::State::picked;
-    else if (m->reason == core::State::turn && lacks_ref(rep, site->request->ref))
-        c->state = core::State::no_ref;
-    c->deficit = block->queue(pool).deficit(member - pool->first_member);
-    DateADT today = site->zones->day[rep->zone];
-    if (c->state == core::State::rep_cap) {
-        c->used = days_used(&rep->days, today);
-        c->cap = rep->cap;
-    } else if (c->state == core::State::member_cap) {
-        c->used = days_used(&m->days, today);
-        c->cap = m->cap;
-    }
-}
-
-static void explain_member(Site* site, core::Tried* tried, int32 member, int32 picked) {
-    describe_member(site, &tried->candidates[tried->candidate_count++], member, picked);
-}
-
-static void visit_members(Site* site, PoolState* pool, int32 picked) {
-    core::Candidate candidate = {};
-    if (pool->queue.member_count == 0)
-        site->visit(site->context, pool->id, &candidate);
-    for (int32 k = 0; k < pool->queue.member_count; k++) {
-        describe_member(site, &candidate, pool->first_member + k, picked);
-        site->visit(site->context, pool->id, &candidate);
-    }
-}
-
-// Up to 16 members each by name; of more the pick, the next three, and the rest by reason.
-static void explain_pool(Site* site, int32 pool_index, int32 picked) {
-    if (site->visit != NULL)
-        visit_members(site, site->block->pool(pool_index), picked);
-    else if (!leadroute_explain)
-        return;
-    TenantBlock* block = site->block;
-    PoolState* pool = block->pool(pool_index);
-    int32 members = pool->queue.member_count;
-    core::Tried* tried = explain_start(site->explanation, pool->id, members);
-    if (tried == NULL)
-        return;
-    if (members <= core::kMaxCandidates) {
-        for (int32 k = 0; k < members; k++)
-            explain_member(site, tried, pool->first_member + k, picked);
-        return;
-    }
-    int32 next[5];
-    int32 count = block->queue(pool).upcoming(next, 5);
-    int32 turn = pool->queue.ready_count + pool->queue.waiting_count;
-    if (picked >= 0) {
-        explain_member(site, tried, picked, picked);
-        if (block->member(picked)->reason == core::State::turn)
-            turn--;
-    }
-    for (int32 k = 0; k < count && tried->candidate_count < 4; k++) {
-        if (pool->first_member + next[k] == picked)
-            continue;
-        explain_member(site, tried, pool->first_member + next[k], picked);
-        turn--;
-    }
-    for (int s = 0; s < core::kStates; s++)
-        tried->others[s] = pool->parked[s];
-    if (picked >= 0 && block->member(picked)->reason != core::State::turn)
-        tried->others[static_cast<int>(block->member(picked)->reason)]--;
-    tried->others[static_cast<int>(core::State::turn)] = turn;
 }
 
 // Capped members whose day may be over: asked once a minute, or when the clock was set. A draft

@@ -135,8 +135,8 @@ TEST(Explanation, NothingToSayIsShort) {
     Explanation e{};
     EXPECT_EQ(json_of(encoded(e)), R"({"rule_errors":[],"tried":[]})");
     EXPECT_LT(encoded(e).size(), 8u);
-    const char* names[] = {"unmatched", "manual", "nobody", "pool_gone"};
-    for (int note = 1; note <= 4; note++) {
+    const char* names[] = {"unmatched", "manual", "nobody", "pool_gone", "sticky"};
+    for (int note = 1; note <= 5; note++) {
         e.note = static_cast<Note>(note);
         EXPECT_EQ(json_of(encoded(e)), std::string(R"({"rule_errors":[],"tried":[],"note":")") +
                                            names[note - 1] + "\"}");
@@ -152,6 +152,12 @@ TEST(Explanation, EveryStateHasItsNameAndItsFields) {
         R"({"rep":1,"state":"rep_paused"})",
         R"({"rep":1,"state":"member_paused"})",
         R"({"rep":1,"state":"no_ref"})",
+        R"({"rep":1,"state":"open_cap","used":8,"cap":9})",
+        R"({"rep":1,"state":"absent"})",
+        R"({"rep":1,"state":"off_shift"})",
+        R"({"rep":1,"state":"signed_out"})",
+        R"({"rep":1,"state":"unskilled"})",
+        R"({"rep":1,"state":"lower_tier"})",
     };
     for (int state = 0; state < core::kStates; state++) {
         Explanation e{};
@@ -175,6 +181,40 @@ std::string deficit_of(double deficit) {
     std::string json = json_of(encoded(e));
     size_t at = json.find("\"deficit\":") + strlen("\"deficit\":");
     return json.substr(at, json.find('}', at) - at);
+}
+
+TEST(Explanation, EveryMeasureHasItsName) {
+    const char* names[core::kMeasures] = {"deficit", "open", "km", "value"};
+    for (int measure = 0; measure < core::kMeasures; measure++) {
+        Explanation e{};
+        e.tried_count = 2;
+        e.tried[0].measure = static_cast<core::Measure>(measure);
+        for (int k = 0; k < 2; k++) {
+            core::Tried& tried = e.tried[k];
+            tried.candidate_count = 1;
+            tried.candidates[0] = {1, State::picked, 2.5, 0, 0};
+        }
+        std::string json = json_of(encoded(e));
+        EXPECT_NE(json.find(std::string("\"") + names[measure] + "\":2.5"), std::string::npos);
+        EXPECT_NE(json.find("\"deficit\":2.5"), std::string::npos);
+    }
+    Explanation e{};
+    e.tried_count = 1;
+    e.tried[0].measure = static_cast<core::Measure>(core::kMeasures);
+    EXPECT_EQ(json_of(encoded(e)), "invalid");
+}
+
+TEST(Explanation, EveryStateMayStandAmongTheOthers) {
+    Explanation e{};
+    e.tried_count = 1;
+    for (int state = 0; state < core::kStates; state++)
+        e.tried[0].others[state] = state + 1;
+    std::string json = json_of(encoded(e));
+    EXPECT_TRUE(JsonChecker(json).valid());
+    for (int state = 0; state < core::kStates; state++)
+        EXPECT_NE(json.find(std::string("\"") + core::state_name(static_cast<State>(state)) +
+                            "\":" + std::to_string(state + 1)),
+                  std::string::npos);
 }
 
 TEST(Explanation, DeficitsAreThousandthsOfATurn) {
@@ -204,6 +244,7 @@ Explanation largest() {
     e.tried_count = core::kMaxTried;
     for (core::Tried& tried : e.tried) {
         tried.pool = tried.members = INT32_MAX;
+        tried.measure = core::Measure::value;
         tried.candidate_count = core::kMaxCandidates;
         for (Candidate& c : tried.candidates)
             c = {INT64_MIN, State::member_cap, 0, INT32_MIN, INT32_MIN};
@@ -271,7 +312,7 @@ TEST(Explanation, UnknownVersionsNotesAndStatesAreInvalid) {
     ASSERT_EQ(bytes, Bytes{0x40});
     bytes[0] = 0x80;
     EXPECT_EQ(json_of(bytes), "invalid");
-    bytes[0] = 0x45;
+    bytes[0] = 0x46;
     EXPECT_EQ(json_of(bytes), "invalid");
     Explanation e = example();
     e.tried[0].candidates[1].state = static_cast<State>(core::kStates);
