@@ -9,6 +9,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 import tempfile
 
 from listener import Listener
@@ -42,10 +43,10 @@ class Bench:
             print(f"{item}: round {number} of {self.options.rounds}", flush=True)
             yield number
 
-    def tps(self, tables, variant, clients, sync):
+    def tps(self, tables, variant, clients, sync, events="worker"):
         """Leads per second of one cell. The variant's tables are as the caller prepared them."""
         options = self.options
-        load = self.server.load(tables.database, variant, clients=clients, rules=tables.rules, sync=sync,
+        load = self.server.load(tables.database, variant, clients=clients, rules=tables.rules, sync=sync, events=events,
                                 amount=["-T", math.ceil(options.warm_up + options.seconds)])
         try:
             tps = rate(tables.control, load, variant, options.warm_up, options.seconds)
@@ -57,7 +58,8 @@ class Bench:
 
 
 def single(bench):
-    """Single-row INSERT: three columns of clients and durability, and one hot pool at 32 clients."""
+    """Single-row INSERT: three columns of clients and durability, and one hot pool at 32 clients. Events
+    are off, as the PL/pgSQL trigger has none; what they add is another item."""
     ten = bench.ten_pools()
     hot = bench.tables("one_pool", ["peer", "routed"], pools=1, reps=10)
     columns = [
@@ -70,7 +72,7 @@ def single(bench):
         for column in columns:
             for cell, tables, variant, clients, sync in turned(column, number):
                 tables.empty(variant)
-                tps = bench.tps(tables, variant, clients, sync)
+                tps = bench.tps(tables, variant, clients, sync, events="off")
                 bench.results.add("single", number, cell, variant, tps=tps)
     ten.verify()
     hot.verify()
@@ -221,26 +223,24 @@ def notifying_peer(tables):
 
 
 @contextlib.contextmanager
-def listening(bench, database, count):
-    """So many psql sessions that listen to all events, and take them."""
-    sessions = []
+def listening(conninfo, channel, count):
+    """So many sessions that listen to all events, and take them."""
+    program = os.path.join(HERE, "listener.py")
+    listeners = subprocess.Popen([sys.executable, program, conninfo, channel, str(count)],
+                                 stdout=subprocess.PIPE, text=True)
     try:
-        for _ in range(count):
-            session = subprocess.Popen(["psql", "-X", "-q", "-d", database], stdin=subprocess.PIPE, text=True,
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=bench.server.env)
-            sessions.append(session)
-            session.stdin.write("LISTEN leadroute;\nLISTEN peer;\nSELECT \\watch 0.1\n")
-            session.stdin.flush()
+        if listeners.stdout.readline() != "ready\n":
+            raise MeasureError("the listeners do not listen")
         yield
     finally:
-        for session in sessions:
-            session.kill()
-            session.wait()
+        listeners.kill()
+        listeners.wait()
 
 
 def events(bench):
-    """Events on, with 20 listeners: what inserts cost, also those of the PL/pgSQL trigger, and how long
-    an event takes at 1,000 leads a second, from the decision (before the commit) to the listener."""
+    """Events on, with 20 listeners (who hear nothing of the plain table): what inserts cost, also those of
+    the PL/pgSQL trigger, and how long an event takes at 1,000 leads a second, from the decision (before
+    the commit) to the listener."""
     ten = bench.ten_pools()
     options = bench.options
     conninfo = " ".join(f"{key}={bench.server.env[name]}" for key, name in (
@@ -251,7 +251,7 @@ def events(bench):
             for variant in turned(variants, number):
                 table = "peer" if variant == "peer_notify" else variant
                 ten.empty(table)
-                with listening(bench, ten.database, 0 if variant == "plain" else 20), \
+                with listening(conninfo, "peer" if table == "peer" else "leadroute", 20), \
                         notifying_peer(ten) if table == "peer" else contextlib.nullcontext():
                     tps = bench.tps(ten, table, clients, "on")
                 bench.results.add("events", number, cell, variant, tps=tps)

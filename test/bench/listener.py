@@ -1,10 +1,13 @@
-"""A listener on libpq, for what psql cannot do: to see when a notification arrives."""
+"""Listeners on libpq, for what psql cannot do: to see when a notification arrives, and to take it at
+once. As a program: so many of them on a channel, which say when they are ready and go on until they
+are killed."""
 
 import ctypes
 import ctypes.util
 import datetime
 import json
 import select
+import sys
 import time
 
 
@@ -44,5 +47,23 @@ class Listener:
                 self.pq.PQfreemem(notify)
         return found
 
+    def take(self):
+        self.pq.PQconsumeInput(self.connection)
+        while notify := self.pq.PQnotifies(self.connection):
+            self.pq.PQfreemem(notify)
+
     def close(self):
         self.pq.PQfinish(self.connection)
+
+
+def main(conninfo, channel, count):
+    listeners = [Listener(conninfo, channel) for _ in range(count)]
+    by_socket = {one.pq.PQsocket(one.connection): one for one in listeners}
+    print("ready", flush=True)
+    while True:
+        for socket in select.select(list(by_socket), [], [])[0]:
+            by_socket[socket].take()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
