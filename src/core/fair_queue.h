@@ -18,10 +18,21 @@
 // Sources: WF2Q+ (Bennett and Zhang 1996) for "started, earliest finish"; the bound for a static
 // set is that of the chairman assignment (Tijdeman 1980).
 //
+// That is the order `fair`. The members of a queue stand in lanes, each with a virtual time of its
+// own: a lead that one lane takes is due to the members of that lane alone. What the orders do:
+//   fair    one lane, as above
+//   least   one lane; the least load is served, among equals who has waited longest. Deficits are
+//           kept as under `fair` and only tell how far that is from equal turns
+//   tiers   a lane per tier; the first one with an active member is served, as under `fair`
+//   places  a lane per place; the caller chooses the place (next_in()), which is served as under
+//           `fair`, and next() says who has waited longest at any
+// Under all of them a turn is charged, given back, carried over and rebuilt alike, so that a queue
+// may change its order: deficits go along. The bounds above are those of each lane.
+//
 // All state is plain data in memory that the caller owns (shared memory, or a test's vector) and
 // guards; nothing here allocates, throws or locks. Every operation is O(log members), amortised,
-// but for recentre() and for the *_among family, which is for a lead that only some of the members
-// may take: O(members).
+// but for recentre(), for next() of places, and for the *_among family, which is for a lead that
+// only some of the members may take: O(members).
 //
 // Numeric error: the sums of the weights are exact. A step is rounded to half a unit of 2^-64, so
 // that a weight w acts as w * (1 +- w * 2^-65): after 2^32 turns of one member a weight of 1 is off
@@ -49,6 +60,8 @@ constexpr double kMaxWeight = 1e6;
 
 enum class Place : uint8_t { parked, ready, waiting };
 
+enum class Order : uint8_t { fair, least, tiers, places };
+
 // What a member that joins or returns is owed: nothing more than when it left, all that it would
 // have been due meanwhile, or that up to a limit (in turns).
 enum class CatchUp : uint8_t { none, full, bounded };
@@ -60,15 +73,17 @@ struct Member {
     uint64_t last_turn; // Queue::turns at its latest pick, 0: never
     int64_t id;         // breaks the last tie
     int32_t heap_index; // position in the heap of its place, -1: parked
+    int32_t lane;
+    int32_t load; // for Order::least
     Place place;
     bool marked;            // scratch of charge_among()
     VirtualTime step;       // 1 / weight
-    VirtualTime ideal_left; // Queue::ideal when it was parked; 0 for one that never took part
+    VirtualTime ideal_left; // Lane::ideal when it was parked; 0 for one that never took part
     double weight;          // 0: not set by add() yet
     double parked_deficit;  // its deficit while parked
 };
 
-struct Queue {
+struct Lane {
     VirtualTime now;        // virtual time of the eligible
     VirtualTime ideal;      // virtual time as if every member had been eligible for every lead
     VirtualTime lead_step;  // 1 / active_sum: what a lead adds to now; 0 with nobody active
@@ -76,40 +91,59 @@ struct Queue {
     WeightSum active_sum;   // weights of the active
     WeightSum all_sum;      // weights of all members
     double owed_active;     // sum of the deficits of the active
-    uint64_t turns;         // picks made, never taken back: orders equal claims
-    int32_t member_count;
+    double owed_parked;     // of the others; scratch of recentre()
+    int32_t number;         // of the tier or place
+    int32_t first;          // where its part of the heaps begins
     int32_t ready_count;
     int32_t waiting_count;
+};
+
+struct Queue {
+    uint64_t turns; // picks made, never taken back: orders equal claims
+    int32_t member_count;
+    int32_t active_count;
+    int32_t lane_count;
+    int32_t first_active; // no lane before this one has an active member
+    Order order;
 };
 
 // A view over one pool's state; cheap to make. `ready` and `waiting` have room for member_count.
 class FairQueue {
   public:
-    FairQueue(Queue* queue, Member* members, int32_t* ready, int32_t* waiting) noexcept
-        : q_(*queue), m_(members), ready_(ready), waiting_(waiting) {}
+    FairQueue(Queue* queue, Lane* lanes, Member* members, int32_t* ready, int32_t* waiting) noexcept
+        : q_(*queue), lanes_(lanes), m_(members), ready_(ready), waiting_(waiting) {}
 
-    // Starts an empty queue of `count` members, each to be set by add().
-    void reset(int32_t count) noexcept;
-    // Sets member i: parked, owed nothing, without a turn so far. Also over an earlier one.
-    void add(int32_t i, int64_t id, double weight) noexcept;
+    // Starts an empty queue of `count` members, each to be set by add(). Of several lanes, which
+    // tiers and places may have, each is then laid out by set_lane(), in order; a lane's number
+    // says which tier it is, the least first, or means nothing here.
+    void reset(int32_t count, Order order = Order::fair, int32_t lanes = 1) noexcept;
+    void set_lane(int32_t lane, int32_t number, int32_t members) noexcept;
+    // Sets member i: parked, owed nothing, without a turn so far. Also over an earlier one of the
+    // same lane.
+    void add(int32_t i, int64_t id, double weight, int32_t lane = 0) noexcept;
     // Changes the weight of member i, active or parked, and nothing of what it is owed.
     void reweigh(int32_t i, double weight) noexcept;
+    // What Order::least goes by. The other orders keep it and do not look at it.
+    void set_load(int32_t i, int32_t load) noexcept;
 
     // The active member that the next lead goes to, or -1. Charges nothing.
     int32_t next() noexcept;
+    // The same of one lane alone, by fair turns.
+    int32_t next_in(int32_t lane) noexcept;
     // Gives a lead to the active member i (as a rule what next() said).
     void charge(int32_t i) noexcept;
     // What a member of this weight that is not active is owed again for leads that never landed:
-    // they were shared by those who are active now and by it, as far as is known.
-    double refund(double weight, int64_t turns) const noexcept;
+    // they were shared by those who are active in its lane now and by it, as far as is known. The
+    // last lane stands for one that is no more.
+    double refund(int32_t lane, double weight, int64_t turns) const noexcept;
     // Takes back `turns` leads that never landed; member i may be active or parked.
     void give_back(int32_t i, int64_t turns) noexcept;
 
     // Makes an active member ineligible, keeping its deficit. Does nothing to a parked one.
     void park(int32_t i) noexcept;
     // Makes a parked member eligible with this deficit. What it exceeds the parked deficit by is at
-    // the cost of the other active members by weight; with no others, there is nothing to gain.
-    // Does nothing to an active one.
+    // the cost of the lane's other active members by weight; with no others, there is nothing to
+    // gain. Does nothing to an active one.
     void join(int32_t i, double deficit) noexcept;
     // What the parked member i is owed by the policy when it joins now. `limit` in turns. What it
     // was owed when it left stays under every policy: only what came since is limited.
@@ -119,13 +153,14 @@ class FairQueue {
     // For a rebuilt queue: makes a parked member eligible with this deficit and leaves virtual time
     // alone. After the last one recentre().
     void restore(int32_t i, double deficit) noexcept;
-    // Moves virtual time so that the deficits of all members, parked ones included, sum to zero;
+    // Moves virtual time so that the deficits of each lane, parked ones included, sum to zero;
     // for a rebuilt queue, or one that lost a member.
     void recentre() noexcept;
 
-    // For a lead that only `eligible` (active members, `count` of them) may take: as next() and
-    // charge(); the others are due nothing for it.
+    // For a lead that only `eligible` (active members, `count` of them) may take: as next(),
+    // next_in() and charge(); the others are due nothing for it.
     int32_t next_among(const int32_t* eligible, int32_t count) noexcept;
+    int32_t next_in_among(int32_t lane, const int32_t* eligible, int32_t count) noexcept;
     void charge_among(int32_t i, const int32_t* eligible, int32_t count) noexcept;
 
     // The first `max` (at most kMaxUpcoming) active members in the order in which the next leads
@@ -135,28 +170,40 @@ class FairQueue {
     int32_t upcoming(int32_t* out, int32_t max) noexcept;
 
   private:
+    Lane& lane_of(int32_t i) const noexcept { return lanes_[m_[i].lane]; }
+    bool active_in(int32_t lane, int32_t i) const noexcept {
+        return m_[i].lane == lane && m_[i].place != Place::parked;
+    }
     void set_weight(int32_t i, double weight) noexcept;
     bool started(int32_t i, VirtualTime limit) const noexcept;
+    bool waited_longer(const Member& x, const Member& y) const noexcept;
     bool before(int32_t a, int32_t b, Place place) const noexcept;
-    int32_t* heap(Place place) noexcept { return place == Place::ready ? ready_ : waiting_; }
-    int32_t& heap_count(Place place) noexcept;
-    void set_slot(Place place, int32_t slot, int32_t i) noexcept;
-    void sift_up(Place place, int32_t slot) noexcept;
-    void sift_down(Place place, int32_t slot) noexcept;
+    int32_t* heap(int32_t lane, Place place) const noexcept {
+        return (place == Place::ready ? ready_ : waiting_) + lanes_[lane].first;
+    }
+    int32_t& heap_count(int32_t lane, Place place) noexcept;
+    void set_slot(int32_t lane, Place place, int32_t slot, int32_t i) noexcept;
+    void sift_up(int32_t lane, Place place, int32_t slot) noexcept;
+    void sift_down(int32_t lane, Place place, int32_t slot) noexcept;
     void fix(int32_t i) noexcept;
     void insert(int32_t i, Place place) noexcept;
     void remove(int32_t i) noexcept;
-    void heapify(Place place) noexcept;
-    int32_t first_of(Place place, int32_t* out, int32_t max) noexcept;
-    VirtualTime start_limit(VirtualTime lead_step) const noexcept;
-    VirtualTime step_among(const int32_t* eligible, int32_t count) const noexcept;
-    void pay(double turns) noexcept;
+    void heapify(int32_t lane, Place place) noexcept;
+    int32_t first_of(int32_t lane, Place place, int32_t* out, int32_t max) noexcept;
+    int32_t first_lane() noexcept;
+    int32_t next_anywhere() const noexcept;
+    int32_t least_among(const int32_t* eligible, int32_t count) const noexcept;
+    VirtualTime start_limit(const Lane& lane, VirtualTime lead_step) const noexcept;
+    VirtualTime step_among(int32_t lane, const int32_t* eligible, int32_t count) const noexcept;
+    void pay(Lane& lane, double turns) noexcept;
     void take_turn(int32_t i) noexcept;
     void shift(int32_t i, VirtualTime by) noexcept;
-    void shift_marked(Place place, bool marked, VirtualTime by) noexcept;
-    void advance_among(const int32_t* eligible, int32_t count, VirtualTime step) noexcept;
+    void shift_marked(int32_t lane, Place place, bool marked, VirtualTime by) noexcept;
+    void advance_among(int32_t lane, const int32_t* eligible, int32_t count, int32_t sharing,
+                       VirtualTime step) noexcept;
 
     Queue& q_;
+    Lane* lanes_;
     Member* m_;
     int32_t* ready_;
     int32_t* waiting_;

@@ -13,7 +13,7 @@ namespace {
 struct Pool {
     Pool(int32_t count, bool mostly_capped)
         : members(static_cast<size_t>(count)), ready(members.size()), waiting(members.size()),
-          queue(&state, members.data(), ready.data(), waiting.data()) {
+          queue(&state, &lane, members.data(), ready.data(), waiting.data()) {
         queue.reset(count);
         for (int32_t i = 0; i < count; i++) {
             queue.add(i, i + 1, 1 + i % 3);
@@ -25,6 +25,7 @@ struct Pool {
     }
 
     Queue state{};
+    Lane lane{};
     std::vector<Member> members;
     std::vector<int32_t> ready, waiting;
     FairQueue queue;

@@ -117,8 +117,8 @@ TEST(Aborts, ALeadTakenBackAtOnceChangesNothing) {
             }
             ASSERT_EQ(pool.give(), calm.give());
         }
-        ASSERT_TRUE(pool.queue.now == calm.queue.now);
-        ASSERT_TRUE(pool.queue.ideal == calm.queue.ideal);
+        ASSERT_TRUE(pool.lane.now == calm.lane.now);
+        ASSERT_TRUE(pool.lane.ideal == calm.lane.ideal);
     }
 }
 

@@ -76,7 +76,7 @@ TEST(Among, ALeadForAllIsAnOrdinaryLead) {
         all.push_back(i);
     for (int lead = 0; lead < 2000; lead++)
         ASSERT_EQ(give_among(pool, all), plain.give());
-    EXPECT_TRUE(pool.queue.now == plain.queue.now);
+    EXPECT_TRUE(pool.lane.now == plain.lane.now);
 }
 
 TEST(Among, TheOthersAreDueNothing) {

@@ -115,8 +115,8 @@ TEST(Membership, NothingMovesWithoutLeads) {
         pool.fair.join(i, pool.member(i).parked_deficit);
     EXPECT_LT(pool.largest_deviation(), 1);
     Pool fresh({5, 1, 0.001, 3, 1000});
-    EXPECT_TRUE(pool.queue.active_sum == fresh.queue.active_sum); // exact, not nearly
-    EXPECT_TRUE(pool.queue.lead_step == fresh.queue.lead_step);
+    EXPECT_TRUE(pool.lane.active_sum == fresh.lane.active_sum); // exact, not nearly
+    EXPECT_TRUE(pool.lane.lead_step == fresh.lane.lead_step);
 }
 
 TEST(Membership, PicksAreThoseOfTheSlowModel) {
@@ -191,7 +191,7 @@ TEST(Membership, NobodyIsPickedWhileParked) {
     for (int i = 0; i < pool.size(); i++)
         pool.fair.park(i);
     EXPECT_EQ(pool.fair.next(), -1);
-    EXPECT_TRUE(pool.queue.active_sum == 0);
+    EXPECT_TRUE(pool.lane.active_sum == 0);
 }
 
 TEST(Membership, AJoinerThatIsOwedNothingTakesItsShareFromNowOn) {

@@ -52,7 +52,7 @@ class Pool {
   public:
     explicit Pool(const std::vector<double>& weights, bool active = true)
         : members(weights.size()), ready(weights.size()), waiting(weights.size()),
-          fair(&queue, members.data(), ready.data(), waiting.data()) {
+          fair(&queue, &lane, members.data(), ready.data(), waiting.data()) {
         fair.reset(static_cast<int32_t>(weights.size()));
         for (int i = 0; i < size(); i++)
             fair.add(i, i + 1, weights[static_cast<size_t>(i)]);
@@ -64,7 +64,7 @@ class Pool {
     int size() const { return static_cast<int>(members.size()); }
     const core::Member& member(int i) const { return members[static_cast<size_t>(i)]; }
     bool active(int i) const { return member(i).place != Place::parked; }
-    int active_count() const { return queue.ready_count + queue.waiting_count; }
+    int active_count() const { return queue.active_count; }
     std::vector<int> active_members() const {
         std::vector<int> found;
         for (int i = 0; i < size(); i++)
@@ -97,7 +97,7 @@ class Pool {
             if (m.place == Place::parked)
                 continue;
             const std::vector<int32_t>& heap = m.place == Place::ready ? ready : waiting;
-            int count = m.place == Place::ready ? queue.ready_count : queue.waiting_count;
+            int count = m.place == Place::ready ? lane.ready_count : lane.waiting_count;
             if (m.heap_index < 0 || m.heap_index >= count ||
                 heap[static_cast<size_t>(m.heap_index)] != i)
                 return false;
@@ -111,10 +111,11 @@ class Pool {
             if (m.place == Place::waiting && m.start + slack < parent.start)
                 return false;
         }
-        return seen == active_count();
+        return seen == active_count() && seen == lane.ready_count + lane.waiting_count;
     }
 
     core::Queue queue{};
+    core::Lane lane{};
     std::vector<core::Member> members;
     std::vector<int32_t> ready, waiting;
     FairQueue fair;
