@@ -126,11 +126,12 @@ BEGIN
         WHEN NEW.name = 'unmatched' THEN ARRAY[
             'a pool cannot be called "unmatched"', 'It is the queue of leads that no rule matches.',
             'Give another name.']
-        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted') THEN ARRAY[
-            CASE WHEN NEW.method IN ('least_open', 'priority', 'nearest', 'performance', 'value')
+        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority') THEN ARRAY[
+            CASE WHEN NEW.method IN ('nearest', 'performance', 'value')
                 THEN format('method "%s" is not available in this version', NEW.method)
                 ELSE format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')) END,
-            format('It says how pool "%s" chooses among its members.', NEW.name), 'Use round_robin or weighted.']
+            format('It says how pool "%s" chooses among its members.', NEW.name),
+            'Use round_robin, weighted, least_open or priority.']
         WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
             CASE WHEN NEW.mode IN ('pull', 'broadcast')
                 THEN format('mode "%s" is not available in this version', NEW.mode)
@@ -196,8 +197,10 @@ BEGIN
             format('daily cap %s is negative', NEW.daily_cap),
             'It is the most leads a day that the member receives from this pool.',
             'Use NULL for no cap, 0 for no leads at all.']
-        WHEN NEW.tier IS DISTINCT FROM 1 THEN ARRAY[
-            'tier is not available in this version', 'It belongs to the method priority.', 'Leave it out.']
+        WHEN NEW.tier IS NULL OR NEW.tier < 1 THEN ARRAY[
+            format('tier %s is out of range', coalesce(NEW.tier::text, 'NULL')),
+            format('With the method priority, a tier of pool "%s" receives what those before it cannot take.', NEW.pool),
+            'Give a whole number, 1 for the first tier.']
         WHEN NOT on_conflict AND moved AND EXISTS (SELECT FROM leadroute.pool_member m
             WHERE m.tenant = NEW.tenant AND m.pool = NEW.pool AND m.rep = NEW.rep) THEN ARRAY[
             format('rep %s is in pool "%s" already', NEW.rep, NEW.pool), 'A rep is in a pool once.',

@@ -5,7 +5,7 @@
 
 CREATE FUNCTION leadroute._explain(lead regclass, tenant bigint, lead_row record, given jsonb,
     OUT kind text, OUT rule bigint, OUT pool integer, OUT rep bigint, OUT outcome text,
-    OUT deficit double precision, OUT used integer, OUT cap integer, OUT message text, OUT explanation bytea)
+    OUT measure text, OUT amount double precision, OUT used integer, OUT cap integer, OUT message text, OUT explanation bytea)
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_explain_lead';
 COMMENT ON FUNCTION leadroute._explain(regclass, bigint, record, jsonb) IS
@@ -107,16 +107,16 @@ $$;
 COMMENT ON FUNCTION leadroute._explain_rules(text, bigint, bigint, jsonb) IS
     'What became of each rule, in the order they are tried.';
 
-CREATE FUNCTION leadroute._explain_member(outcome text, deficit double precision, used integer, cap integer,
-    pool text) RETURNS text
+CREATE FUNCTION leadroute._explain_member(outcome text, measure text, amount double precision, used integer,
+    cap integer, pool text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN outcome IS NULL THEN format('pool "%s" has no members', pool)
         WHEN outcome = 'picked' AND pool IS NULL THEN 'the rule names this rep'
-        ELSE leadroute._candidate_words(jsonb_build_object('state', outcome, 'deficit', deficit,
+        ELSE leadroute._candidate_words(jsonb_build_object('state', outcome, coalesce(measure, ''), amount,
             'used', used, 'cap', cap)) END
 $$;
-COMMENT ON FUNCTION leadroute._explain_member(text, double precision, integer, integer, text) IS
+COMMENT ON FUNCTION leadroute._explain_member(text, text, double precision, integer, integer, text) IS
     'explain()''s words for one member.';
 
 CREATE FUNCTION leadroute._explain_words_for(caller name, lead_table text, tenant bigint, findings jsonb)
@@ -150,10 +150,10 @@ BEGIN
     FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
         SELECT 'member', NULL::bigint, NULL, n.name, m.rep,
             CASE WHEN m.outcome IN ('picked', 'turn') THEN 'eligible' ELSE coalesce(m.outcome, 'empty') END,
-            leadroute._explain_member(m.outcome, m.deficit, m.used, m.cap, n.name),
+            leadroute._explain_member(m.outcome, m.measure, m.amount, m.used, m.cap, n.name),
             m.outcome IS NOT DISTINCT FROM 'picked'
         FROM jsonb_to_recordset(findings) AS m (kind text, n integer, pool integer, rep bigint, outcome text,
-                deficit double precision, used integer, cap integer)
+                measure text, amount double precision, used integer, cap integer)
             CROSS JOIN LATERAL (SELECT leadroute._pool_name(m.pool, of_tenant)) n (name)
         WHERE m.kind = 'member' AND NOT fails ORDER BY m.n
     LOOP
@@ -204,7 +204,7 @@ BEGIN
     END;
     EXECUTE format('SELECT jsonb_agg(to_jsonb(e) ORDER BY e.n) FROM leadroute._explain($1, $2,
             jsonb_populate_record(NULL::%s, $3), $3) WITH ORDINALITY AS e (kind, rule, pool, rep, outcome,
-                deficit, used, cap, message, explanation, n)', asked.relation)
+                measure, amount, used, cap, message, explanation, n)', asked.relation)
         INTO findings USING asked.relation, asked.of_tenant, asked.given;
     RETURN QUERY SELECT w.* FROM leadroute._explain_words(lead_table, asked.of_tenant, findings) w;
 END

@@ -55,8 +55,8 @@ BEGIN
             leadroute._missing('pool', NEW.tenant, NEW.pool, format('Rep %s''s membership names it', NEW.rep)),
             leadroute._missing('rep', NEW.tenant, NEW.rep::text, format('A membership of pool "%s" names it', NEW.pool)));
         IF NEW.weight <> 1 AND NEW.weight IS DISTINCT FROM OLD.weight AND EXISTS (SELECT FROM leadroute.pool p
-            WHERE p.tenant = NEW.tenant AND p.name = NEW.pool AND p.method = 'round_robin') THEN
-            RAISE NOTICE 'the weight of rep % has no effect in pool "%": its method is round_robin', NEW.rep, NEW.pool
+            WHERE p.tenant = NEW.tenant AND p.name = NEW.pool AND p.method <> 'weighted') THEN
+            RAISE NOTICE 'the weight of rep % has no effect in pool "%": its method is not weighted', NEW.rep, NEW.pool
                 USING HINT = 'Weights count with the method weighted.';
         END IF;
     WHEN 'lead_table' THEN

@@ -98,7 +98,7 @@ COMMENT ON INDEX leadroute.pool_overflow IS 'Finds the pools that overflow into 
 COMMENT ON COLUMN leadroute.pool.tenant IS 'The company the pool belongs to.';
 COMMENT ON COLUMN leadroute.pool.name IS 'What rules and members refer to; renaming is followed there. Also the name of its queue.';
 COMMENT ON COLUMN leadroute.pool.id IS 'What the record keeps, so that names may change; unique within the tenant. Never changes.';
-COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns, whatever the members'' weights) or weighted; the others are not available in this version.';
+COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available); the others are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, with catch_up = bounded.';
@@ -137,8 +137,8 @@ COMMENT ON INDEX leadroute.pool_member_rep IS 'Finds the pools of a rep, for the
 COMMENT ON COLUMN leadroute.pool_member.tenant IS 'The company of pool and rep.';
 COMMENT ON COLUMN leadroute.pool_member.pool IS 'The pool, by name.';
 COMMENT ON COLUMN leadroute.pool_member.rep IS 'The rep, by id.';
-COMMENT ON COLUMN leadroute.pool_member.weight IS 'With the method weighted: share of the pool''s leads against the other members'' weights, 0.000001 to 1000000. Without effect with round_robin.';
-COMMENT ON COLUMN leadroute.pool_member.tier IS 'For the method priority; not available in this version.';
+COMMENT ON COLUMN leadroute.pool_member.weight IS 'With the method weighted: share of the pool''s leads against the other members'' weights, 0.000001 to 1000000. Without effect with the other methods.';
+COMMENT ON COLUMN leadroute.pool_member.tier IS 'With the method priority: a tier receives what the tiers with lower numbers cannot take. Without effect with the other methods.';
 COMMENT ON COLUMN leadroute.pool_member.daily_cap IS 'Most leads a day from this pool, besides the rep''s own daily cap; NULL is no cap.';
 COMMENT ON COLUMN leadroute.pool_member.paused IS 'True: receives nothing from this pool.';
 COMMENT ON COLUMN leadroute.pool_member.version IS 'Counts the row''s changes, from 1; set by leadroute.';

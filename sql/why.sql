@@ -51,6 +51,21 @@ AS $$
 $$;
 COMMENT ON FUNCTION leadroute._turns(numeric) IS 'Turns due minus turns received, in words.';
 
+CREATE FUNCTION leadroute._measure(candidate jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN candidate ? 'open' THEN format('%s open %s', candidate ->> 'open',
+            CASE candidate ->> 'open' WHEN '1' THEN 'lead' ELSE 'leads' END)
+        WHEN (candidate ->> 'km')::numeric < 0 THEN 'at no known place'
+        WHEN candidate ? 'km' THEN round((candidate ->> 'km')::numeric, 1) || ' km'
+        WHEN candidate ? 'value' THEN format('%s of value %s', abs(trim_scale(round((candidate ->> 'value')::numeric, 2))),
+            CASE WHEN (candidate ->> 'value')::numeric < 0 THEN 'ahead' ELSE 'due' END)
+        ELSE leadroute._turns((candidate ->> 'deficit')::numeric) END
+$$;
+COMMENT ON FUNCTION leadroute._measure(jsonb) IS
+    'What a pool''s method compared a member by, in words: turns due or ahead, open leads, kilometres to the lead, value due or ahead.';
+
 CREATE FUNCTION leadroute._status(rep bigint, method text, touched_at timestamptz, ended_at timestamptz,
     end_reason text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
@@ -112,6 +127,7 @@ AS $$
 DECLARE
     pool CONSTANT text := coalesce(pool_names ->> (tried ->> 'pool'), format('(deleted %s)', tried ->> 'pool'));
     own_rep CONSTANT boolean := tried -> 'pool' = '0';
+    taker CONSTANT jsonb := jsonb_path_query_first(tried, '$.candidates[*] ? (@.state == "picked")');
     picked boolean;
     absent text;
 BEGIN
@@ -123,7 +139,12 @@ BEGIN
     RETURN CASE
         WHEN own_rep AND picked THEN 'the rule names this rep'
         WHEN own_rep THEN concat('the rule''s rep is not available', ': ' || absent)
-        WHEN picked THEN format('first in turn of %s in pool "%s"', tried ->> 'members', pool)
+        WHEN picked THEN format('%s of %s in pool "%s"', CASE
+                WHEN taker ? 'open' THEN format('fewest open leads (%s)', taker ->> 'open')
+                WHEN (taker ->> 'km')::numeric < 0 THEN 'first in turn, at no known place,'
+                WHEN taker ? 'km' THEN format('nearest, %s,', leadroute._measure(taker))
+                WHEN taker ? 'value' THEN 'most value due'
+                ELSE 'first in turn' END, tried ->> 'members', pool)
             || coalesce(' (' || absent || ')', '')
         WHEN tried -> 'members' = '0' THEN format('pool "%s" has no members', pool)
         ELSE format('nobody available in pool "%s"', pool) || coalesce(' (' || absent || ')', '') END;
@@ -301,8 +322,11 @@ CREATE FUNCTION leadroute._candidate_words(candidate jsonb) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE candidate ->> 'state'
-        WHEN 'picked' THEN 'picked' || coalesce(', now ' || leadroute._turns((candidate ->> 'deficit')::numeric), '')
-        WHEN 'turn' THEN 'others were due first' || coalesce(', ' || leadroute._turns((candidate ->> 'deficit')::numeric), '')
+        WHEN 'picked' THEN 'picked' || coalesce(CASE WHEN candidate ? 'deficit' THEN ', now ' ELSE ', ' END
+            || leadroute._measure(candidate), '')
+        WHEN 'turn' THEN CASE WHEN candidate ? 'open' THEN 'others have fewer open leads or wait longer'
+            WHEN candidate ? 'km' THEN 'others are nearer' ELSE 'others were due first' END
+            || coalesce(', ' || leadroute._measure(candidate), '')
         WHEN 'rep_cap' THEN format('daily cap reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
         WHEN 'member_cap' THEN format('daily cap in this pool reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
         ELSE leadroute._state_words(candidate ->> 'state') END

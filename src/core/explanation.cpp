@@ -267,7 +267,7 @@ void candidate_to_json(Decoder& d, Json& j, Measure measure, Previous& previous)
     if (has_measure(state)) {
         previous.measure = add(previous.measure, d.zigzag());
         j.text(",\"");
-        j.text(kMeasureNames[static_cast<int>(measure)]);
+        j.text(measure_name(measure));
         j.text("\":");
         j.thousandths(previous.measure);
     }
@@ -328,6 +328,10 @@ bool tried_to_json(Decoder& d, Json& j, bool measured) noexcept {
 }
 
 } // namespace
+
+const char* measure_name(Measure measure) noexcept {
+    return kMeasureNames[static_cast<int>(measure)];
+}
 
 const char* state_name(State state) noexcept {
     auto code = static_cast<uint8_t>(state);

@@ -42,6 +42,7 @@ enum class Measure : uint8_t {
     value = 3,      // deficit in the unit of the leads' value
 };
 constexpr int kMeasures = 4;
+const char* measure_name(Measure measure) noexcept;
 
 struct Candidate {
     int64_t rep;

@@ -334,14 +334,14 @@ double FairQueue::deficit(int32_t i) const noexcept {
 
 void FairQueue::recentre() noexcept {
     for (int32_t k = 0; k < q_.lane_count; k++)
-        lanes_[k].owed_active = lanes_[k].owed_parked = 0;
+        lanes_[k].owed_active = lanes_[k].scratch = 0;
     // In turns: each term is about one turn, whatever the weights.
     for (int32_t i = 0; i < q_.member_count; i++) {
         Lane& lane = lane_of(i);
-        (m_[i].place == Place::parked ? lane.owed_parked : lane.owed_active) += deficit(i);
+        (m_[i].place == Place::parked ? lane.scratch : lane.owed_active) += deficit(i);
     }
     for (int32_t k = 0; k < q_.lane_count; k++)
-        pay(lanes_[k], lanes_[k].owed_active + lanes_[k].owed_parked);
+        pay(lanes_[k], lanes_[k].owed_active + lanes_[k].scratch);
 }
 
 } // namespace leadroute::core

@@ -91,7 +91,7 @@ struct Lane {
     WeightSum active_sum;   // weights of the active
     WeightSum all_sum;      // weights of all members
     double owed_active;     // sum of the deficits of the active
-    double owed_parked;     // of the others; scratch of recentre()
+    double scratch;         // of recentre(), and of the caller in between
     int32_t number;         // of the tier or place
     int32_t first;          // where its part of the heaps begins
     int32_t ready_count;

@@ -10,6 +10,7 @@ static uint32 place(uint32* end, Size bytes) {
 static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
     uint32 end = sizeof(TenantBlock);
     block->pools = place(&end, sizeof(PoolState) * room->pools);
+    block->lanes = place(&end, sizeof(core::Lane) * room->lanes);
     block->reps = place(&end, sizeof(RepState) * room->reps);
     block->members = place(&end, sizeof(MemberState) * room->members);
     block->tags = place(&end, sizeof(core::Member) * room->members);
@@ -35,12 +36,17 @@ void block_format(TenantBlock* block, const BlockRoom* room) {
     block->pool_count = room->pools;
     block->rep_count = room->reps;
     block->member_count = room->members;
+    block->lane_count = room->lanes;
 }
 
 void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int32 aside_members) {
     memcpy(static_cast<void*>(to), from, from->aside_reps);
-    BlockRoom room = {from->pool_count, from->rep_count, from->member_count,
-                      from->aside_rep_room + aside_reps, from->aside_member_room + aside_members};
+    BlockRoom room = {from->pool_count,
+                      from->rep_count,
+                      from->member_count,
+                      from->aside_rep_room + aside_reps,
+                      from->aside_member_room + aside_members,
+                      from->lane_count};
     lay_out(to, &room);
     memcpy(static_cast<void*>(to->aside_rep(0)), from->aside_rep(0),
            sizeof(AsideRep) * from->aside_rep_count);
@@ -237,7 +243,8 @@ static void charge_aside(TenantBlock* block, AsideMember* m, DateADT day, int32 
     int64 paid = Min(m->paid, -turns);
     m->paid -= paid;
     if (pool >= 0)
-        m->tag.parked_deficit += block->queue(block->pool(pool)).refund(m->tag.weight, paid);
+        m->tag.parked_deficit +=
+            block->queue(block->pool(pool)).refund(m->tag.lane, m->tag.weight, paid);
     if (m->state.in_flight == 0)
         m->tag.last_turn = m->state.settled_turn;
 }

@@ -81,6 +81,7 @@ struct PoolState {
     int32 without_ref;           // members whose rep has no ref
     int32 without_uuid;          // members whose rep has no uuid as ref
     int64 checked_minute;        // when capped members were last asked whether their day is over
+    int32 first_lane;
     core::Queue queue;
 };
 
@@ -88,16 +89,18 @@ struct TenantBlock {
     int32 pool_count;
     int32 rep_count;
     int32 member_count;
+    int32 lane_count;
     int32 zone_count; // zones that the reps name are below this
     int32 aside_rep_count, aside_rep_room;
     int32 aside_member_count, aside_member_room;
     uint64 aside_turns; // orders the turns of those aside whose pool is not here
-    uint32 pools, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
-    uint32 aside_reps, aside_members;                          // these come last
+    uint32 pools, lanes, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
+    uint32 aside_reps, aside_members;                                 // these come last
     Size size;
 
     char* at(uint32 offset) { return reinterpret_cast<char*>(this) + offset; }
     PoolState* pool(int32 i) { return reinterpret_cast<PoolState*>(at(pools)) + i; }
+    core::Lane* lane(int32 i) { return reinterpret_cast<core::Lane*>(at(lanes)) + i; }
     RepState* rep(int32 i) { return reinterpret_cast<RepState*>(at(reps)) + i; }
     MemberState* member(int32 i) { return reinterpret_cast<MemberState*>(at(members)) + i; }
     core::Member* tag(int32 i) { return reinterpret_cast<core::Member*>(at(tags)) + i; }
@@ -106,8 +109,9 @@ struct TenantBlock {
         return reinterpret_cast<AsideMember*>(at(aside_members)) + i;
     }
     int32* member_of_rep(int32 i) { return reinterpret_cast<int32*>(at(by_rep)) + i; }
+    core::Lane* lane_of(int32 i) { return lane(pool(member(i)->pool)->first_lane + tag(i)->lane); }
     core::FairQueue queue(PoolState* p) {
-        return core::FairQueue(&p->queue, tag(p->first_member),
+        return core::FairQueue(&p->queue, lane(p->first_lane), tag(p->first_member),
                                reinterpret_cast<int32*>(at(ready)) + p->first_member,
                                reinterpret_cast<int32*>(at(waiting)) + p->first_member);
     }
@@ -122,6 +126,7 @@ struct BlockRoom {
     int32 members;
     int32 aside_reps;
     int32 aside_members;
+    int32 lanes;
 };
 
 // Bytes of a block with so many entries; block_format() lays one out, all else zero.

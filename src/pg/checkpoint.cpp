@@ -40,28 +40,29 @@ static void image_members(Image* image, TenantBlock* block) {
     for (int32 p = 0; p < block->pool_count; p++) {
         PoolState* pool = block->pool(p);
         core::FairQueue queue = block->queue(pool);
-        double flying = 0, weight = 0;
+        for (int32 k = 0; k < pool->queue.lane_count; k++)
+            block->lane(pool->first_lane + k)->scratch = 0;
         for (int32 k = 0; k < pool->queue.member_count; k++) {
             const MemberState* member = block->member(pool->first_member + k);
-            if (member->reason != core::State::turn)
-                continue;
-            flying += (double)member->in_flight;
-            weight += block->tag(pool->first_member + k)->weight;
+            if (member->reason == core::State::turn)
+                block->lane_of(pool->first_member + k)->scratch += (double)member->in_flight;
         }
-        double now = ldexp((double)pool->queue.now, -64) - (weight > 0 ? flying / weight : 0);
         for (int32 k = 0; k < pool->queue.member_count; k++) {
             int32 i = pool->first_member + k;
             MemberState* member = block->member(i);
             core::Member* tag = block->tag(i);
             // as if nothing in flight had been given out
+            const core::Lane* lane = block->lane_of(i);
+            double passed = lane->scratch * ldexp((double)lane->lead_step, -64);
             double deficit = queue.deficit(k) + (double)member->in_flight;
             if (member->reason == core::State::turn)
-                deficit -= tag->weight * flying / weight;
+                deficit -= tag->weight * passed;
             image->pool[image->members] = Int32GetDatum(pool->id);
             image->rep[image->members] = Int64GetDatum(tag->id);
             image->received[image->members] = Int64GetDatum(member->received - member->in_flight);
             image->deficit[image->members] = Float8GetDatum(deficit);
-            image->start[image->members] = Float8GetDatum(now - deficit / tag->weight);
+            image->start[image->members] =
+                Float8GetDatum(ldexp((double)lane->now, -64) - passed - deficit / tag->weight);
             image->members++;
         }
     }

@@ -63,10 +63,17 @@ static core::CatchUp catch_up_of(const char* text) {
     return strcmp(text, "bounded") == 0 ? core::CatchUp::bounded : core::CatchUp::none;
 }
 
+static core::Order order_of(const char* method) {
+    if (strcmp(method, "least_open") == 0)
+        return core::Order::least;
+    return strcmp(method, "priority") == 0 ? core::Order::tiers : core::Order::fair;
+}
+
 static void read_pools(int64 tenant, Configuration* out, MemoryContext context) {
     SPITupleTable* rows =
         run(&pool_plan,
-            "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8"
+            "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8,"
+            " p.method"
             " FROM leadroute.pool p LEFT JOIN leadroute.pool o"
             "   ON o.tenant = p.tenant AND o.name = p.overflow_pool"
             " WHERE p.tenant = $1 ORDER BY p.id",
@@ -81,6 +88,7 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
         pool->overflow = DatumGetInt32(column(rows, i, 2, &isnull));
         pool->catch_up = catch_up_of(TextDatumGetCString(column(rows, i, 3, &isnull)));
         pool->catch_up_limit = DatumGetFloat8(column(rows, i, 4, &isnull));
+        pool->order = order_of(TextDatumGetCString(column(rows, i, 5, &isnull)));
     }
     SPI_freetuptable(rows);
 }
@@ -89,7 +97,7 @@ static void read_members(int64 tenant, Configuration* out, MemoryContext context
     SPITupleTable* rows =
         run(&member_plan,
             "SELECT p.id, m.rep, CASE p.method WHEN 'weighted' THEN m.weight::float8 ELSE 1 END,"
-            " m.daily_cap, m.paused"
+            " m.daily_cap, m.paused, m.tier"
             " FROM leadroute.pool_member m JOIN leadroute.pool p"
             "   ON p.tenant = m.tenant AND p.name = m.pool"
             // in a restore memberships may arrive before their reps
@@ -106,9 +114,46 @@ static void read_members(int64 tenant, Configuration* out, MemoryContext context
         member->rep = DatumGetInt64(column(rows, i, 2, &isnull));
         member->weight = DatumGetFloat8(column(rows, i, 3, &isnull));
         member->cap = cap_column(rows, i, 4);
+        member->lane = 0;
         member->paused = bool_column(rows, i, 5);
+        member->tier = DatumGetInt32(column(rows, i, 6, &isnull));
     }
     SPI_freetuptable(rows);
+}
+
+static int by_tier(const void* a, const void* b) {
+    int32 x = (*static_cast<MemberRow* const*>(a))->tier;
+    int32 y = (*static_cast<MemberRow* const*>(b))->tier;
+    return x < y ? -1 : x > y;
+}
+
+// Sets the lanes of one pool: all its members in one, or a lane per tier, the first tier first.
+static void lay_out_lanes(PoolRow* pool, MemberRow* members, int32 count) {
+    pool->lanes = 1;
+    if (pool->order != core::Order::tiers)
+        return;
+    MemberRow** sorted = static_cast<MemberRow**>(
+        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(MemberRow*) * (count + 1)));
+    for (int32 i = 0; i < count; i++)
+        sorted[i] = &members[i];
+    qsort(sorted, count, sizeof(MemberRow*), by_tier);
+    for (int32 i = 0; i < count; i++) {
+        if (i > 0 && by_tier(&sorted[i - 1], &sorted[i]) != 0)
+            pool->lanes++;
+        sorted[i]->lane = pool->lanes - 1;
+    }
+    pfree(sorted);
+}
+
+static void set_lanes(Configuration* configuration) {
+    int32 next = 0;
+    for (int32 i = 0; i < configuration->pool_count; i++) {
+        PoolRow* pool = &configuration->pools[i];
+        int32 first = next;
+        while (next < configuration->member_count && configuration->members[next].pool == pool->id)
+            next++;
+        lay_out_lanes(pool, &configuration->members[first], next - first);
+    }
 }
 
 void configuration_read(int64 tenant, Configuration* configuration) {
@@ -123,6 +168,7 @@ void configuration_read(int64 tenant, Configuration* configuration) {
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
+    set_lanes(configuration);
 }
 
 static void fill_reps(TenantBlock* block, const Configuration* from) {
@@ -156,15 +202,34 @@ static void fill_memberships(TenantBlock* block) {
     }
 }
 
+static void start_lanes(TenantBlock* block, PoolState* pool, const PoolRow* row,
+                        const MemberRow* members, int32 count) {
+    core::FairQueue queue = block->queue(pool);
+    queue.reset(count, row->order, row->lanes);
+    Size bytes = sizeof(int32) * row->lanes;
+    int32* sizes = static_cast<int32*>(MemoryContextAllocHuge(CurrentMemoryContext, 2 * bytes));
+    int32* numbers = sizes + row->lanes;
+    memset(sizes, 0, 2 * bytes);
+    for (int32 i = 0; i < count; i++) {
+        sizes[members[i].lane]++;
+        numbers[members[i].lane] = members[i].tier;
+    }
+    for (int32 k = 0; k < row->lanes; k++)
+        queue.set_lane(k, numbers[k], sizes[k]);
+    pfree(sizes);
+}
+
 static void fill_members(TenantBlock* block, const Configuration* from) {
-    int32 next = 0;
+    int32 next = 0, lane = 0;
     for (int32 i = 0; i < block->pool_count; i++) {
         PoolState* pool = block->pool(i);
         pool->first_member = next;
+        pool->first_lane = lane;
+        lane += from->pools[i].lanes;
         int32 end = next;
         while (end < from->member_count && from->members[end].pool == pool->id)
             end++;
-        block->queue(pool).reset(end - next);
+        start_lanes(block, pool, &from->pools[i], &from->members[next], end - next);
         for (; next < end; next++) {
             const MemberRow* row = &from->members[next];
             MemberState* member = block->member(next);
@@ -177,7 +242,7 @@ static void fill_members(TenantBlock* block, const Configuration* from) {
             const RepState* rep = block->rep(member->rep);
             pool->without_ref += rep->has_ref ? 0 : 1;
             pool->without_uuid += rep->ref_is_uuid ? 0 : 1;
-            block->queue(pool).add(next - pool->first_member, row->rep, row->weight);
+            block->queue(pool).add(next - pool->first_member, row->rep, row->weight, row->lane);
         }
     }
 }
@@ -207,7 +272,9 @@ static void count_lacking(const Configuration* from, TenantBlock* replaced, Bloc
 }
 
 TenantBlock* configuration_block(const Configuration* from, TenantBlock* replaced) {
-    BlockRoom wanted = {from->pool_count, from->rep_count, from->member_count, 0, 0};
+    BlockRoom wanted = {from->pool_count, from->rep_count, from->member_count, 0, 0, 0};
+    for (int32 i = 0; i < from->pool_count; i++)
+        wanted.lanes += from->pools[i].lanes;
     if (replaced != NULL) {
         wanted.aside_reps = replaced->aside_rep_count;
         wanted.aside_members = replaced->aside_member_count;

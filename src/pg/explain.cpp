@@ -4,7 +4,19 @@
 #include "lead_row.h"
 #include "placement.h"
 
-enum Column { E_KIND, E_RULE, E_POOL, E_REP, E_OUTCOME, E_DEFICIT, E_USED, E_CAP, E_TEXT, E_BYTES };
+enum Column {
+    E_KIND,
+    E_RULE,
+    E_POOL,
+    E_REP,
+    E_OUTCOME,
+    E_MEASURE,
+    E_AMOUNT,
+    E_USED,
+    E_CAP,
+    E_TEXT,
+    E_BYTES
+};
 constexpr int kExplainColumns = E_BYTES + 1;
 
 struct Row {
@@ -27,7 +39,8 @@ static void row_put(ReturnSetInfo* rows, Row* row) {
     tuplestore_putvalues(rows->setResult, rows->setDesc, row->values, row->nulls);
 }
 
-static void put_candidate(void* context, int32 pool, const core::Candidate* c) {
+static void put_candidate(void* context, int32 pool, core::Measure measure,
+                          const core::Candidate* c) {
     Row row;
     row_start(&row, "member");
     row_set(&row, E_POOL, Int32GetDatum(pool), pool != 0);
@@ -35,7 +48,9 @@ static void put_candidate(void* context, int32 pool, const core::Candidate* c) {
     row_set(&row, E_OUTCOME, CStringGetTextDatum(core::state_name(c->state)), c->rep != 0);
     bool counted = c->state == core::State::rep_cap || c->state == core::State::member_cap;
     bool eligible = c->state == core::State::picked || c->state == core::State::turn;
-    row_set(&row, E_DEFICIT, Float8GetDatum(c->measure), eligible && pool != 0);
+    row_set(&row, E_MEASURE, CStringGetTextDatum(core::measure_name(measure)),
+            eligible && pool != 0);
+    row_set(&row, E_AMOUNT, Float8GetDatum(c->measure), eligible && pool != 0);
     row_set(&row, E_USED, Int32GetDatum(c->used), counted);
     row_set(&row, E_CAP, Int32GetDatum(c->cap), counted);
     row_put(static_cast<ReturnSetInfo*>(context), &row);
@@ -114,8 +129,8 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_explain_lead);
 
 // _explain(lead regclass, tenant bigint, row record, given jsonb) -> SETOF (kind, rule, pool, rep,
-// outcome, deficit, used, cap, message, explanation); kind member, fault (of a rule), decision (the
-// last one). An explained lead's tenant column is of no account: `tenant` is.
+// outcome, measure, amount, used, cap, message, explanation); kind member, fault (of a rule),
+// decision (the last one). An explained lead's tenant column is of no account: `tenant` is.
 Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
     shared_require();
     require_level(PG_GETARG_INT64(1));

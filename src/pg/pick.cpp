@@ -101,7 +101,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
     bool filter = pool_lacking(pool, site->request->ref) > 0;
     for (;;) {
         int32 count = filter ? filter_members(site, pool) : 0;
-        int32 k = filter ? queue.next_among(site->filtered, count) : queue.next();
+        int32 k = next_member(site, pool, filter, count);
         if (k < 0)
             break;
         int32 member = pool->first_member + k;
@@ -111,6 +111,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
             continue;
         }
         fill_pick(site, result, member, block->member(member)->rep);
+        site->taken_at = member_measure(site, pool, member);
         charge_member(site, pool, k, filter, count);
         result->deficit = queue.deficit(k);
         result->tag = block_tag(block, member);
@@ -143,7 +144,7 @@ static bool try_rep(Site* site, Pick* result) {
     if (tried != NULL)
         tried->candidates[tried->candidate_count++] = {rep->id, state, 0, used, rep->cap};
     if (site->visit != NULL)
-        site->visit(site->context, 0, &tried->candidates[0]);
+        site->visit(site->context, 0, tried->measure, &tried->candidates[0]);
     if (state != core::State::picked)
         return false;
     fill_pick(site, result, -1, i);

@@ -40,7 +40,8 @@ void pick(const PickRequest* request, Pick* result, core::Explanation* explanati
 
 // What a rehearsal tells of each member that was asked, in the order of asking; pool 0: a rule's
 // own rep.
-typedef void (*CandidateVisitor)(void* context, int32 pool, const core::Candidate* candidate);
+typedef void (*CandidateVisitor)(void* context, int32 pool, core::Measure measure,
+                                 const core::Candidate* candidate);
 // The pick that would come next, on copies: charges nothing and changes nothing. With `visit` every
 // member of each pool asked is told, and a pool without members as a candidate of rep 0.
 void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* explanation,

@@ -25,7 +25,12 @@ static void describe_member(Site* site, core::Candidate* c, int32 member, int32 
         c->state = core::State::picked;
     else if (m->reason == core::State::turn && lacks_ref(rep, site->request->ref))
         c->state = core::State::no_ref;
-    c->measure = block->queue(pool).deficit(member - pool->first_member);
+    else if (m->reason == core::State::turn && of_later_tier(site, pool, member, picked))
+        c->state = core::State::lower_tier;
+    // turns are told as they stand now, anything else as it was when it decided
+    c->measure = member == picked && pool_measure(pool) != core::Measure::turns
+                     ? site->taken_at
+                     : member_measure(site, pool, member);
     DateADT today = site->zones->day[rep->zone];
     if (c->state == core::State::rep_cap) {
         c->used = days_used(&rep->days, today);
@@ -43,10 +48,10 @@ static void explain_member(Site* site, core::Tried* tried, int32 member, int32 p
 static void visit_members(Site* site, PoolState* pool, int32 picked) {
     core::Candidate candidate = {};
     if (pool->queue.member_count == 0)
-        site->visit(site->context, pool->id, &candidate);
+        site->visit(site->context, pool->id, pool_measure(pool), &candidate);
     for (int32 k = 0; k < pool->queue.member_count; k++) {
         describe_member(site, &candidate, pool->first_member + k, picked);
-        site->visit(site->context, pool->id, &candidate);
+        site->visit(site->context, pool->id, pool_measure(pool), &candidate);
     }
 }
 
@@ -62,6 +67,7 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
     core::Tried* tried = explain_start(site->explanation, pool->id, members);
     if (tried == NULL)
         return;
+    tried->measure = pool_measure(pool);
     if (members <= core::kMaxCandidates) {
         for (int32 k = 0; k < members; k++)
             explain_member(site, tried, pool->first_member + k, picked);
@@ -69,7 +75,8 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
     }
     int32 next[5];
     int32 count = block->queue(pool).upcoming(next, 5);
-    int32 turn = pool->queue.ready_count + pool->queue.waiting_count;
+    int32 later = later_tier_count(site, pool, picked);
+    int32 turn = pool->queue.active_count - later;
     if (picked >= 0) {
         explain_member(site, tried, picked, picked);
         if (block->member(picked)->reason == core::State::turn)
@@ -78,12 +85,14 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
     for (int32 k = 0; k < count && tried->candidate_count < 4; k++) {
         if (pool->first_member + next[k] == picked)
             continue;
-        explain_member(site, tried, pool->first_member + next[k], picked);
-        turn--;
+        int32 member = pool->first_member + next[k];
+        explain_member(site, tried, member, picked);
+        (of_later_tier(site, pool, member, picked) ? later : turn)--;
     }
     for (int s = 0; s < core::kStates; s++)
         tried->others[s] = pool->parked[s];
     if (picked >= 0 && block->member(picked)->reason != core::State::turn)
         tried->others[static_cast<int>(block->member(picked)->reason)]--;
     tried->others[static_cast<int>(core::State::turn)] = turn;
+    tried->others[static_cast<int>(core::State::lower_tier)] = later;
 }

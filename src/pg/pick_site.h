@@ -14,6 +14,7 @@ struct Site {
     const ZoneDays* zones;
     core::Explanation* explanation;
     int32* filtered;        // scratch for members that may take this lead
+    double taken_at;        // what the pick was measured by before its turn was charged
     CandidateVisitor visit; // of a rehearsal
     void* context;
 };
@@ -21,6 +22,16 @@ struct Site {
 inline bool lacks_ref(const RepState* rep, RefNeed need) {
     return (need == RefNeed::text && !rep->has_ref) || (need == RefNeed::uuid && !rep->ref_is_uuid);
 }
+
+// The pool's next member by its method, as its index in the pool, or -1; with `filter` one of the
+// first `count` of site->filtered.
+int32 next_member(Site* site, PoolState* pool, bool filter, int32 count);
+// What the method compares members by, and a member's measure now.
+core::Measure pool_measure(const PoolState* pool);
+double member_measure(Site* site, PoolState* pool, int32 member);
+// Is the member, who could take the lead, of a tier after that of the pick? How many are?
+bool of_later_tier(Site* site, const PoolState* pool, int32 member, int32 picked);
+int32 later_tier_count(Site* site, const PoolState* pool, int32 picked);
 
 // Begins to tell of a pool (0: a rule's own rep) that is asked for a taker; NULL: there is no room.
 core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members);

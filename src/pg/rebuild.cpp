@@ -28,7 +28,7 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
             } else {
                 pool->parked[static_cast<int>(state)]++;
                 if (returning == NULL || !returning[i])
-                    tag->ideal_left = pool->queue.ideal;
+                    tag->ideal_left = block->lane_of(i)->ideal;
             }
         }
         queue.recentre();
@@ -86,9 +86,9 @@ static void restore_last_turns(TenantBlock* block, const TimestampTz* last_at) {
 //
 // A member's start tag is that of its latest row, moved by the turns that landed since (block_tag()
 // says why the turns in flight at that row do not matter), or that of the checkpoint. The pool's
-// virtual time is that of its latest row. Their difference is what a member is owed, unless it was
-// away in between: who was capped since its latest row is owed what it was owed then, and what the
-// catch-up policy adds.
+// virtual time (of each lane) is that of its latest row. Their difference is what a member is owed,
+// unless it was away in between: who was capped since its latest row is owed what it was owed then,
+// and what the catch-up policy adds.
 
 struct Standing {
     double start;   // start tag; NaN: nothing is known, so nothing is owed
@@ -133,26 +133,40 @@ static void stand(Recount* r, int32 member, Standing* standing) {
     }
 }
 
-// Virtual time at the pool's latest row, else at the checkpoint.
-static double virtual_time(const Recount* r, const PoolState* pool, const Standing* standings) {
-    TimestampTz latest = DT_NOBEGIN;
-    double now = 0;
-    for (int32 i = pool->first_member; i < pool->first_member + pool->queue.member_count; i++) {
+// Sets the virtual time of each lane: that at its latest row, else at the checkpoint. Returns it by
+// lane.
+static double* set_virtual_times(const Recount* r, const Standing* standings) {
+    TenantBlock* block = r->block;
+    double* times = static_cast<double*>(zeroed(block->lane_count, sizeof(double)));
+    TimestampTz* latest = static_cast<TimestampTz*>(zeroed(block->lane_count, sizeof(TimestampTz)));
+    for (int32 k = 0; k < block->lane_count; k++)
+        latest[k] = DT_NOBEGIN;
+    for (int32 i = 0; i < block->member_count; i++) {
         if (isnan(standings[i].start))
             continue;
         TimestampTz at = isnan(r->last_tag[i]) ? DT_NOBEGIN : r->last_at[i];
-        if (at >= latest) {
-            latest = at;
-            now = standings[i].start + standings[i].deficit / r->block->tag(i)->weight;
+        int64 lane = block->lane_of(i) - block->lane(0);
+        if (at >= latest[lane]) {
+            latest[lane] = at;
+            times[lane] = standings[i].start + standings[i].deficit / block->tag(i)->weight;
         }
     }
-    return now;
+    for (int32 k = 0; k < block->lane_count; k++)
+        block->lane(k)->now = static_cast<core::VirtualTime>(ldexp(times[k], 64));
+    return times;
 }
+
+// A member's latest row may be from another lane than it stands in now: its configuration changed
+// and no checkpoint has followed. Times of different lanes say nothing of each other, and then
+// differ by more than turns in flight do.
+constexpr double kOtherLane = 64;
 
 static double owed_now(const PoolState* pool, const Standing* standing, double now, double weight) {
     if (isnan(standing->start))
         return 0;
     double owed = weight * (now - standing->start);
+    if (pool->queue.lane_count > 1 && fabs(owed - standing->deficit) > kOtherLane)
+        return standing->deficit;
     if (!standing->capped || pool->catch_up == core::CatchUp::full)
         return owed;
     double most = standing->deficit;
@@ -179,14 +193,13 @@ void count_all(Recount* r, const TenantKey* key, TenantBlock* block, const Check
     const ZoneDays* zones = zone_days(GetCurrentTimestamp(), true);
     for (int32 i = 0; i < block->member_count; i++)
         stand(r, i, &standings[i]);
-    for (int32 p = 0; p < block->pool_count; p++) {
-        PoolState* pool = block->pool(p);
-        double now = virtual_time(r, pool, standings);
-        pool->queue.now = static_cast<core::VirtualTime>(ldexp(now, 64));
-        for (int32 i = pool->first_member; i < pool->first_member + pool->queue.member_count; i++)
-            deficit[i] = member_state(block, i, zones) == core::State::turn
-                             ? owed_now(pool, &standings[i], now, block->tag(i)->weight)
-                             : standings[i].deficit;
+    const double* times = set_virtual_times(r, standings);
+    for (int32 i = 0; i < block->member_count; i++) {
+        PoolState* pool = block->pool(block->member(i)->pool);
+        double now = times[block->lane_of(i) - block->lane(0)];
+        deficit[i] = member_state(block, i, zones) == core::State::turn
+                         ? owed_now(pool, &standings[i], now, block->tag(i)->weight)
+                         : standings[i].deficit;
     }
     start_queues(block, deficit, NULL, zones);
 }
@@ -203,7 +216,8 @@ static void copy_member(TenantBlock* to, int32 i, TenantBlock* from, int32 j, do
     target->settled_turn = source->settled_turn;
     target->days = source->days;
     to->tag(i)->last_turn = from->tag(j)->last_turn;
-    to->tag(i)->ideal_left = from->tag(j)->ideal_left;
+    to->tag(i)->ideal_left =
+        from->tag(j)->ideal_left + (to->lane_of(i)->ideal - from->lane_of(j)->ideal);
     *deficit = from->queue(old_pool).deficit(j - old_pool->first_member);
     *returning = source->reason != core::State::turn;
 }
@@ -242,7 +256,7 @@ static void put_aside(TenantBlock* to, TenantBlock* from) {
         AsideMember aside = {pool->id, member->in_flight, *member, *from->tag(i)};
         aside.tag.parked_deficit = from->queue(pool).deficit(i - pool->first_member);
         if (aside.tag.place != core::Place::parked)
-            aside.tag.ideal_left = pool->queue.ideal;
+            aside.tag.ideal_left = from->lane_of(i)->ideal;
         aside.tag.place = core::Place::parked;
         aside_add_member(to, &aside);
     }
@@ -259,6 +273,27 @@ CarryScratch carry_scratch(const TenantBlock* to) {
             static_cast<bool*>(zeroed(to->member_count, sizeof(bool)))};
 }
 
+// Virtual time goes on: a lane's is that of the lane in which the first of its members was before,
+// or of the pool's first one.
+static void carry_time(TenantBlock* to, PoolState* pool, TenantBlock* from, PoolState* old) {
+    for (int32 k = pool->queue.lane_count - 1; k >= 0; k--) {
+        core::Lane* lane = to->lane(pool->first_lane + k);
+        lane->now = from->lane(old->first_lane)->now;
+        lane->ideal = from->lane(old->first_lane)->ideal;
+    }
+    pool->queue.turns = old->queue.turns;
+    if (pool->queue.lane_count == 1 && old->queue.lane_count == 1)
+        return;
+    for (int32 i = pool->first_member + pool->queue.member_count - 1; i >= pool->first_member;
+         i--) {
+        int32 j = block_find_member_of(from, pool->id, to->tag(i)->id);
+        if (j < 0)
+            continue;
+        to->lane_of(i)->now = from->lane_of(j)->now;
+        to->lane_of(i)->ideal = from->lane_of(j)->ideal;
+    }
+}
+
 // Takes over the counts of all that `from` knows; what it does not know stays as counted.
 void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
                 const ZoneDays* zones) {
@@ -272,11 +307,8 @@ void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
     for (int32 p = 0; p < to->pool_count; p++) {
         PoolState* pool = to->pool(p);
         int32 old = block_find_pool(from, pool->id);
-        if (old >= 0) {
-            pool->queue.now = from->pool(old)->queue.now;
-            pool->queue.ideal = from->pool(old)->queue.ideal;
-            pool->queue.turns = from->pool(old)->queue.turns;
-        }
+        if (old >= 0)
+            carry_time(to, pool, from, from->pool(old));
         for (int32 k = 0; k < pool->queue.member_count; k++) {
             int32 i = pool->first_member + k;
             int32 j = old < 0 ? -1 : block_find_member(from, old, to->tag(i)->id);

@@ -39,6 +39,8 @@ struct RepRow {
 struct PoolRow {
     int32 id;
     int32 overflow; // id, 0: none
+    core::Order order;
+    int32 lanes;
     core::CatchUp catch_up;
     double catch_up_limit;
 };
@@ -48,6 +50,8 @@ struct MemberRow {
     double weight;
     int32 cap;
     bool paused;
+    int32 tier;
+    int32 lane; // of its pool
 };
 struct Configuration {
     PoolRow* pools;
