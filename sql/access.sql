@@ -183,6 +183,8 @@ CREATE POLICY admin ON leadroute.access USING ((SELECT leadroute._everywhere('{a
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 CREATE POLICY admin ON leadroute.config_change USING ((SELECT leadroute._everywhere('{admin}'))
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
+CREATE POLICY admin ON leadroute.activity USING ((SELECT leadroute._everywhere('{admin}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 CREATE POLICY admin ON leadroute.event_cursor USING ((SELECT leadroute._everywhere('{admin}'))
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 -- It has no tenant: for admins of tenant 0, or of all.
@@ -205,6 +207,14 @@ CREATE POLICY own ON leadroute.assignment FOR SELECT USING (
     (tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
     OR (tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools() m)
     OR rep IS NULL AND (tenant, lead_table) IN (SELECT m.tenant, m.lead_table FROM leadroute._my_lead_tables() m));
+CREATE POLICY app ON leadroute.activity FOR SELECT USING ((SELECT leadroute._everywhere('{app}'))
+    OR tenant = ANY ((SELECT leadroute._my_tenants('{app}'))::bigint[]));
+-- also what others did before with a lead that is the reader's now
+CREATE POLICY own ON leadroute.activity FOR SELECT USING (
+    (tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
+    OR (tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools() m)
+    OR EXISTS (SELECT FROM leadroute.assignment a WHERE a.tenant = activity.tenant
+        AND a.lead_table = activity.lead_table AND a.lead_id = activity.lead_id AND a.ended_at IS NULL));
 CREATE POLICY own ON leadroute.alert USING (
     (tenant, manager) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
     OR (tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
@@ -222,7 +232,7 @@ AS $$
         'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert']
     ELSE ARRAY[
         'SELECT ON leadroute.decision, leadroute.open_assignment, leadroute.queue, leadroute.pool_state',
-        'SELECT ON leadroute.assignment, leadroute.unmanaged_lead',
+        'SELECT ON leadroute.assignment, leadroute.unmanaged_lead, leadroute.activity',
         -- without event_salt
         'SELECT (id, name, key_column, owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on, location_column, value_expression, notify_key, attached_at, version, changed_at) ON leadroute.lead_table',
         'SELECT (tenant, id, name) ON leadroute.rep, leadroute.pool, leadroute.rule']

@@ -52,5 +52,11 @@ GRANT EXECUTE ON FUNCTION
     leadroute.release(text, uuid, text, bigint), leadroute.release(text, text, text, bigint),
     leadroute.route(text, integer, bigint), leadroute.route(text, bigint, bigint),
     leadroute.route(text, uuid, bigint), leadroute.route(text, text, bigint),
+    leadroute.touch(text, integer, text, text, jsonb, bigint), leadroute.touch(text, bigint, text, text, jsonb, bigint),
+    leadroute.touch(text, uuid, text, text, jsonb, bigint), leadroute.touch(text, text, text, text, jsonb, bigint),
+    leadroute._touch(text, text, text, text, jsonb, bigint),
+    leadroute.close(text, integer, text, numeric, bigint), leadroute.close(text, bigint, text, numeric, bigint),
+    leadroute.close(text, uuid, text, numeric, bigint), leadroute.close(text, text, text, numeric, bigint),
+    leadroute._close(text, text, text, numeric, bigint),
     leadroute.events_since(text, bigint), leadroute.event_cursor()
 TO PUBLIC;

@@ -113,6 +113,8 @@ BEGIN
         WHEN episode.lead_id IS NULL THEN ARRAY[format('lead %s of "%s" has no record', key, attachment.name),
             'It was there when the table was attached, and was left alone.',
             format('UPDATE %s gives it an owner without leadroute.', relation)]
+        WHEN episode.end_reason = 'closed' THEN ARRAY[format('lead %s of "%s" is closed', key, attachment.name),
+            format('Since %s%s.', episode.ended_at, ': ' || episode.outcome), 'An UPDATE of its owner opens it again.']
         ELSE ARRAY[format('lead %s of "%s" has no open episode', key, attachment.name),
             format('Its latest one ended: %s.', episode.end_reason), 'leadroute.decision shows what is recorded.'] END;
     RAISE EXCEPTION USING ERRCODE = 'LR007', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];

@@ -386,6 +386,8 @@ BEGIN
     END;
     UPDATE leadroute.assignment a SET lead_id = new_id, episode = a.episode + previous_episodes
     WHERE a.tenant = old_tenant AND a.lead_table = attachment.id AND a.lead_id = old_id AND a.ended_at IS NOT NULL;
+    UPDATE leadroute.activity a SET lead_id = new_id, episode = a.episode + previous_episodes
+    WHERE a.tenant = old_tenant AND a.lead_table = attachment.id AND a.lead_id = old_id;
     UPDATE leadroute.unmanaged_lead u SET tenant = new_tenant, lead_id = new_id
     WHERE u.tenant = old_tenant AND u.lead_table = attachment.id AND u.lead_id = old_id;
 

@@ -272,6 +272,8 @@ CREATE TABLE leadroute.assignment (
     label jsonb,
     given_by text,
     remark text,
+    outcome text,
+    value numeric,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -320,6 +322,8 @@ COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, releas
 COMMENT ON COLUMN leadroute.assignment.label IS 'The label of the rule that matched.';
 COMMENT ON COLUMN leadroute.assignment.given_by IS 'The database role that gave or released the lead by hand: what SET ROLE said, else the session''s user.';
 COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever gave or released it.';
+COMMENT ON COLUMN leadroute.assignment.outcome IS 'What became of a closed lead.';
+COMMENT ON COLUMN leadroute.assignment.value IS 'What a closed lead was worth; NULL: nothing is said.';
 
 CREATE TABLE leadroute.unmanaged_lead (
     tenant bigint NOT NULL DEFAULT 0,

@@ -289,6 +289,7 @@ AS $$
         'lead_id', a.lead_id, 'episode', a.episode,
         'status', leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason),
         'method', a.method, 'decided_at', a.decided_at, 'ended_at', a.ended_at, 'end_reason', a.end_reason,
+        'touched_at', a.touched_at, 'outcome', a.outcome, 'value', a.value,
         'rep', (SELECT jsonb_build_object('id', a.rep, 'name', (SELECT r.name FROM leadroute.rep r
                     WHERE r.tenant = a.tenant AND r.id = a.rep)) WHERE a.rep IS NOT NULL),
         'pool', (SELECT jsonb_build_object('id', a.pool, 'name', leadroute._pool_name(a.pool, a.tenant))
@@ -408,7 +409,8 @@ BEGIN
         SELECT w.line FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n),
             leadroute._why_tried(t.tried, pool_names, a.tenant) WITH ORDINALITY AS w (line, m) ORDER BY t.n, w.m);
     lines := lines || CASE
-        WHEN a.ended_at IS NOT NULL THEN format('  Ended at %s: %s.', a.ended_at, coalesce(a.end_reason, 'no reason is recorded'))
+        WHEN a.ended_at IS NOT NULL THEN format('  Ended at %s: %s.', a.ended_at, concat_ws(', ',
+            coalesce(a.end_reason, 'no reason is recorded'), a.outcome, 'value ' || a.value))
         WHEN a.rep IS NULL AND a.method <> 'manual' THEN '  It waits there.' END;
     RETURN array_to_string(lines, E'\n');
 END

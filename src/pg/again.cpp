@@ -34,6 +34,34 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
     return found;
 }
 
+bool standing_moved(const LeadTable* table, const Lead* lead) {
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    Oid types[] = {INT8OID, INT4OID, TEXTOID};
+    Datum values[] = {Int64GetDatum(lead->key.tenant), Int32GetDatum(table->id),
+                      CStringGetTextDatum(lead->id)};
+    // follow_key() has just written them; what a lead with this key left earlier is not touched
+    if (SPI_execute_with_args("(SELECT xmin FROM leadroute.assignment WHERE tenant = $1"
+                              "   AND lead_table = $2 AND lead_id = $3 AND ended_at IS NOT NULL"
+                              "   AND end_reason = 'closed' ORDER BY episode DESC LIMIT 1)"
+                              " UNION ALL SELECT xmin FROM leadroute.unmanaged_lead"
+                              "  WHERE tenant = $1 AND lead_table = $2 AND lead_id = $3",
+                              3, types, values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.assignment");
+    bool moved = false;
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        Datum xmin = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+        moved |= TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
+    }
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+    return moved;
+}
+
 void record_next(RecordRow* row, const char* reason) {
     OwnerScope owner;
     owner_scope_begin(&owner);

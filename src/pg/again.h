@@ -8,6 +8,10 @@
 // What the record says of the lead now; false: it has no open episode.
 bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing);
 
+// True for a lead without an open episode that has come here from another partition in this
+// transaction: it is closed, or left alone since attach().
+bool standing_moved(const LeadTable* table, const Lead* lead);
+
 // Ends the lead's open episode for this reason and writes the row as its next one.
 void record_next(RecordRow* row, const char* reason);
 

@@ -187,10 +187,14 @@ static TimestampTz moment(const TriggerData* data, HeapTuple row, const char* na
 static void gather_row(const TriggerData* data, HeapTuple row, const char* what) {
     bool opened = strcmp(what, "opened") == 0;
     bool alert = strcmp(what, "alert") == 0;
-    TimestampTz at = moment(data, row, alert ? "raised_at" : (opened ? "decided_at" : "ended_at"));
+    bool touched = strcmp(what, "touched") == 0;
+    const char* when = alert ? "raised_at" : (opened ? "decided_at" : "ended_at");
+    TimestampTz at = moment(data, row, touched ? "at" : when);
     event_clock_note(at);
     const char* key = words(data, row, "lead_id");
-    const char* kind = words(data, row, alert ? "kind" : (opened ? "method" : "end_reason"));
+    const char* kind = what;
+    if (!touched)
+        kind = words(data, row, alert ? "kind" : (opened ? "method" : "end_reason"));
     Event* event = kind == NULL ? NULL : add(key == NULL ? -1 : (int)strlen(key));
     if (event == NULL)
         return;
@@ -214,8 +218,8 @@ static void gather_row(const TriggerData* data, HeapTuple row, const char* what)
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_gather_event);
 
-// AFTER ROW trigger of assignment and alert; the argument says what the row means: opened, ended,
-// alert.
+// AFTER ROW trigger of assignment, activity and alert; the argument says what the row means:
+// opened, ended, touched, alert.
 Datum leadroute_gather_event(PG_FUNCTION_ARGS) {
     if (!CALLED_AS_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),

@@ -183,6 +183,8 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
         frame->last_deferred = find_deferred(frame, &lead, true) != NULL;
         return PointerGetDatum(data->tg_trigtuple);
     }
+    if (frame->may_move_rows && standing_moved(table, &lead))
+        return PointerGetDatum(data->tg_trigtuple);
 
     if (restored && restore_has_record(&lead.key, table->id, lead.id))
         return PointerGetDatum(data->tg_trigtuple);

@@ -76,6 +76,14 @@ INSERT INTO matrix VALUES
     ('route(text,bigint,bigint)', 'app manager admin', $$SELECT leadroute.route('leads', 5::bigint)$$),
     ('route(text,text,bigint)', 'app manager admin', $$SELECT leadroute.route('leads', '5')$$),
     ('route(text,uuid,bigint)', '', $$SELECT leadroute.route('leads', gen_random_uuid())$$),
+    ('touch(text,integer,text,text,jsonb,bigint)', 'app rep manager admin', $$SELECT leadroute.touch('leads', 1, 'call')$$),
+    ('touch(text,bigint,text,text,jsonb,bigint)', 'app rep manager admin', $$SELECT leadroute.touch('leads', 1::bigint, 'call')$$),
+    ('touch(text,text,text,text,jsonb,bigint)', 'app rep manager admin', $$SELECT leadroute.touch('leads', '1', 'call')$$),
+    ('touch(text,uuid,text,text,jsonb,bigint)', '', $$SELECT leadroute.touch('leads', gen_random_uuid(), 'call')$$),
+    ('close(text,integer,text,numeric,bigint)', 'app rep manager admin', $$SELECT leadroute.close('leads', 1, 'won')$$),
+    ('close(text,bigint,text,numeric,bigint)', 'app rep manager admin', $$SELECT leadroute.close('leads', 1::bigint, 'won')$$),
+    ('close(text,text,text,numeric,bigint)', 'app rep manager admin', $$SELECT leadroute.close('leads', '1', 'won')$$),
+    ('close(text,uuid,text,numeric,bigint)', '', $$SELECT leadroute.close('leads', gen_random_uuid(), 'won')$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
     ('events_since(text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.events_since()$$),
     ('event_cursor()', 'app rep manager admin', $$SELECT leadroute.event_cursor()$$),
@@ -131,12 +139,14 @@ ORDER BY m.object, r.role;
 SELECT is(pg_temp.outcome('lr_usage', call), 'LR012', 'denied: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT * FROM leadroute._in_flight()',
     'SELECT leadroute._require(0, ''rep'')', 'SELECT leadroute._require_rep(0, 1)',
+    'SELECT leadroute._touch(''leads'', ''1'', ''call'', NULL, NULL, 0)', 'SELECT leadroute._close(''leads'', ''1'', ''won'', NULL, 0)',
     'SELECT leadroute._explain_lead(''leads'', ''{}'', 0)', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')',
     'SELECT * FROM leadroute._explain(''public.leads'', 0, ROW(1)::record, ''{}'')']) call;
 SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT leadroute._require(0, ''admin'')',
     'SELECT * FROM leadroute.verify()', 'SELECT * FROM leadroute.health()',
     'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.release(''leads'', 1)', 'SELECT leadroute.route(''leads'', 5)',
+    'SELECT leadroute.touch(''leads'', 1, ''call'')', 'SELECT leadroute.close(''leads'', 1, ''won'')',
     'SELECT leadroute.explain(''leads'', ''{}'')', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')']) call;
 SELECT is(pg_temp.outcome('lr_ann', call), 'LR012', 'a rep may not: ' || call) FROM unnest(ARRAY[
     'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;

@@ -55,8 +55,10 @@ is_deeply(heard_after('UPDATE leads SET owner_id = 1 WHERE id = 1', 1),
 	{ leadroute => 'manual 1', leadroute_rep_1 => 'manual 1' }, 'and a given one');
 is_deeply(heard_after("UPDATE leadroute.assignment SET ended_at = clock_timestamp(), end_reason = 'closed' WHERE lead_id = '2'", 1),
 	{ leadroute => 'closed 2', leadroute_rep_2 => 'closed 2' }, 'a closed one');
+is_deeply(heard_after("SELECT leadroute.touch('leads', 1, 'call'), leadroute.close('leads', 1, 'won')", 2),
+	{ leadroute => 'touched 1, closed 1', leadroute_rep_1 => 'touched 1, closed 1' }, 'a touched one');
 is($node->safe_psql('postgres', "SELECT string_agg(event ->> 'event', ' ' ORDER BY event ->> 'at') FROM leadroute.events_since()"),
-	'assigned manual waiting nobody_available waiting nobody_available released waiting manual closed', 'events_since() tells the same');
+	'assigned manual waiting nobody_available waiting nobody_available released waiting manual closed touched closed', 'events_since() tells the same');
 
 # ---- keys that are not told ----------------------------------------------------------------------------
 
