@@ -76,9 +76,9 @@ BEGIN
         WHEN NOT (NEW.location[0] BETWEEN -180 AND 180 AND NEW.location[1] BETWEEN -90 AND 90) THEN ARRAY[
             format('location %s is not on the globe', NEW.location), 'It is (longitude, latitude) in degrees.',
             'Longitude is -180 to 180, latitude -90 to 90.']
-        WHEN NEW.open_cap IS NOT NULL THEN ARRAY[
-            'open_cap is not available in this version', 'It is to be the most open leads of a rep.',
-            'Use daily_cap.']
+        WHEN NEW.open_cap < 0 THEN ARRAY[
+            format('open cap %s is negative', NEW.open_cap), 'It is the most open leads of a rep.',
+            'Use NULL for no capacity, 0 for no leads at all.']
         WHEN NEW.calendar IS NOT NULL THEN ARRAY[
             'calendar is not available in this version', 'It is to be the rep''s working hours.',
             'Set paused while the rep is away.']

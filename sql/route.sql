@@ -36,6 +36,11 @@ CREATE FUNCTION leadroute._record_truncated() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_record_truncated';
 COMMENT ON FUNCTION leadroute._record_truncated() IS '_record_edited() for TRUNCATE.';
 
+CREATE FUNCTION leadroute._record_ending() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_record_ending';
+COMMENT ON FUNCTION leadroute._record_ending() IS
+    'Frees the rep''s capacity once the end of an episode is committed.';
+
 CREATE FUNCTION leadroute._check_rule() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_check_rule';
 COMMENT ON FUNCTION leadroute._check_rule() IS
@@ -168,16 +173,21 @@ CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.rule
 CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.lead_table
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
 
--- The counts in shared memory depend on the columns named here; ending an episode changes none.
+-- The counts in shared memory depend on the columns named here. Ending an episode changes what the
+-- rep has open, and that alone.
 CREATE TRIGGER record_inserted AFTER INSERT ON leadroute.assignment
-    FOR EACH ROW WHEN (NEW.rep IS NOT NULL AND (NEW.pool IS NOT NULL OR NEW.day IS NOT NULL))
+    FOR EACH ROW WHEN (NEW.rep IS NOT NULL AND (NEW.pool IS NOT NULL OR NEW.day IS NOT NULL OR NEW.ended_at IS NULL))
     EXECUTE FUNCTION leadroute._record_edited();
 CREATE TRIGGER record_updated AFTER UPDATE ON leadroute.assignment
     FOR EACH ROW WHEN ((OLD.tenant, OLD.rep, OLD.pool, OLD.day, OLD.ticket, OLD.decided_at, OLD.method, OLD.deficit)
-        IS DISTINCT FROM (NEW.tenant, NEW.rep, NEW.pool, NEW.day, NEW.ticket, NEW.decided_at, NEW.method, NEW.deficit))
+        IS DISTINCT FROM (NEW.tenant, NEW.rep, NEW.pool, NEW.day, NEW.ticket, NEW.decided_at, NEW.method, NEW.deficit)
+        OR OLD.rep IS NOT NULL AND OLD.ended_at IS NOT NULL AND NEW.ended_at IS NULL)
     EXECUTE FUNCTION leadroute._record_edited();
+CREATE TRIGGER record_ending BEFORE UPDATE ON leadroute.assignment
+    FOR EACH ROW WHEN (OLD.rep IS NOT NULL AND OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
+    EXECUTE FUNCTION leadroute._record_ending();
 CREATE TRIGGER record_deleted AFTER DELETE ON leadroute.assignment
-    FOR EACH ROW WHEN (OLD.rep IS NOT NULL AND (OLD.pool IS NOT NULL OR OLD.day IS NOT NULL))
+    FOR EACH ROW WHEN (OLD.rep IS NOT NULL AND (OLD.pool IS NOT NULL OR OLD.day IS NOT NULL OR OLD.ended_at IS NULL))
     EXECUTE FUNCTION leadroute._record_edited();
 CREATE TRIGGER record_truncated AFTER TRUNCATE ON leadroute.assignment
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._record_truncated();
@@ -195,6 +205,7 @@ ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_truncated;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_inserted;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_updated;
+ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_ending;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_deleted;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_truncated;
 

@@ -49,7 +49,7 @@ COMMENT ON COLUMN leadroute.rep.timezone IS 'Time zone by full name; the rep''s 
 COMMENT ON COLUMN leadroute.rep.calendar IS 'Working hours; not available in this version.';
 COMMENT ON COLUMN leadroute.rep.skills IS 'Levels by skill, as {"enterprise": 3, "licence:TX": 1}.';
 COMMENT ON COLUMN leadroute.rep.daily_cap IS 'Most leads in one day, over all pools; NULL is no cap, 0 is none at all.';
-COMMENT ON COLUMN leadroute.rep.open_cap IS 'Most open leads; not available in this version.';
+COMMENT ON COLUMN leadroute.rep.open_cap IS 'Capacity: most open leads at a time, over all pools, with those given by hand counted; NULL is no limit, 0 is none at all. An episode that ends frees it when that is committed.';
 COMMENT ON COLUMN leadroute.rep.location IS '(longitude, latitude) in degrees.';
 COMMENT ON COLUMN leadroute.rep.paused IS 'True: receives nothing from the engine.';
 COMMENT ON COLUMN leadroute.rep.version IS 'Counts the row''s changes, from 1; set by leadroute.';
@@ -274,6 +274,12 @@ CREATE TABLE leadroute.assignment (
     remark text,
     outcome text,
     value numeric,
+    open_cap integer,
+    credit_ticket bigint,
+    credit_day boolean,
+    credited_at timestamptz,
+    credited_by text,
+    credit_reason text,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -285,7 +291,9 @@ CREATE UNIQUE INDEX assignment_open
     ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX assignment_ended
     ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops, episode) WHERE ended_at IS NOT NULL;
-CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day);
+CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NULL;
+CREATE INDEX assignment_rep_ended ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NOT NULL;
+CREATE INDEX assignment_credited ON leadroute.assignment (tenant, credit_ticket) WHERE credit_ticket IS NOT NULL;
 CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL;
 CREATE INDEX assignment_ended_at ON leadroute.assignment (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX assignment_due ON leadroute.assignment (due_at)
@@ -295,7 +303,9 @@ COMMENT ON TABLE leadroute.assignment IS
     'The record: one row per episode of a lead with one rep, or with one queue. Its key is (tenant, lead_table, lead_id, episode), kept by two partial unique indexes instead of a primary key: assignment_open allows one open episode per lead, assignment_ended keeps the ended ones apart. Shared memory is a cache of this table and follows edits made by SQL.';
 COMMENT ON INDEX leadroute.assignment_open IS 'At most one open episode per lead.';
 COMMENT ON INDEX leadroute.assignment_ended IS 'Ended episodes of a lead.';
-COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s recent leads: reads the daily counts and what came after a checkpoint. By day, so that entries share their key and take little room.';
+COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s open leads: reads the open counts, the daily ones and what came after a checkpoint. By day, so that entries share their key and take little room.';
+COMMENT ON INDEX leadroute.assignment_rep_ended IS 'A rep''s recent leads that have ended, for the same counts.';
+COMMENT ON INDEX leadroute.assignment_credited IS 'Turns credited back after a checkpoint.';
 COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, or waited, by the time they came into a queue.';
 COMMENT ON INDEX leadroute.assignment_ended_at IS 'Episodes that ended lately, for their events.';
 COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
@@ -324,6 +334,12 @@ COMMENT ON COLUMN leadroute.assignment.given_by IS 'The database role that gave 
 COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever gave or released it.';
 COMMENT ON COLUMN leadroute.assignment.outcome IS 'What became of a closed lead.';
 COMMENT ON COLUMN leadroute.assignment.value IS 'What a closed lead was worth; NULL: nothing is said.';
+COMMENT ON COLUMN leadroute.assignment.open_cap IS 'The rep''s capacity in force at the pick.';
+COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket.';
+COMMENT ON COLUMN leadroute.assignment.credit_day IS 'True: credited back with the day''s cap.';
+COMMENT ON COLUMN leadroute.assignment.credited_at IS 'When the turn was credited back; NULL: it counts.';
+COMMENT ON COLUMN leadroute.assignment.credited_by IS 'The database role that credited it back.';
+COMMENT ON COLUMN leadroute.assignment.credit_reason IS 'Why, in its words.';
 
 CREATE TABLE leadroute.unmanaged_lead (
     tenant bigint NOT NULL DEFAULT 0,

@@ -22,7 +22,8 @@ uint64_t mix(uint64_t hash, uint64_t value) noexcept {
 }
 
 bool same(const LedgerKey& a, const LedgerKey& b) noexcept {
-    return a.rep == b.rep && a.state == b.state && a.pool == b.pool && a.day == b.day;
+    return a.rep == b.rep && a.state == b.state && a.pool == b.pool && a.day == b.day &&
+           a.effect == b.effect;
 }
 
 } // namespace
@@ -36,6 +37,7 @@ int32_t* Ledger::bucket_of(const LedgerKey& key, uint32_t tag) const noexcept {
     uint64_t hash = mix(0, static_cast<uint64_t>(key.rep));
     hash = mix(hash, (static_cast<uint64_t>(key.state) << 32) | static_cast<uint32_t>(key.pool));
     hash = mix(hash, (static_cast<uint64_t>(tag) << 32) | static_cast<uint32_t>(key.day));
+    hash = mix(hash, static_cast<uint64_t>(key.effect));
     return &buckets[hash & static_cast<uint64_t>(bucket_count - 1)];
 }
 

@@ -1,5 +1,6 @@
-// Ledger: the turns that one transaction has charged and that are not settled yet, by
-// subtransaction level, so that each rollback gives back exactly its own.
+// Ledger: the turns that one transaction has charged and that are not settled yet, and those that
+// it is to return when it commits, by subtransaction level, so that each rollback undoes exactly its
+// own.
 //
 // Turns of one level with the same key are one entry: a million rows need no more room than ten.
 // Levels are the server's nest levels (1 = top), so they only get deeper until they are merged
@@ -17,12 +18,22 @@
 
 namespace leadroute::core {
 
+// What becomes of what the ledger holds. A turn counts at once and is given back when the
+// transaction aborts; what returns something to the rep happens only when it commits.
+enum class Effect : uint32_t {
+    turn,       // a pool member's turn, a rep's day, an open lead of the rep
+    end,        // an open lead of the rep has ended
+    credit,     // the member's turn was for nothing
+    credit_day, // and does not count for the day either
+};
+
 // What is charged: a pool member's turn and a rep's day.
 struct LedgerKey {
     int64_t rep;
     uint32_t state; // handle of the tenant's state
     int32_t pool;   // 0: none, a rule's own rep or a manual owner
     int32_t day;    // in the rep's time zone
+    Effect effect;
 };
 
 struct LedgerEntry {

@@ -30,9 +30,9 @@ AsideMember* aside_find_member(TenantBlock* block, int32 pool, int64 rep) {
                                              compare_members));
 }
 
-void aside_add_rep(TenantBlock* block, int64 id, const DayCounts* days) {
+void aside_add_rep(TenantBlock* block, int64 id, const DayCounts* days, const OpenCount* open) {
     if (block->aside_rep_count < block->aside_rep_room)
-        *block->aside_rep(block->aside_rep_count++) = {id, *days};
+        *block->aside_rep(block->aside_rep_count++) = {id, *days, *open};
 }
 
 void aside_add_member(TenantBlock* block, const AsideMember* member) {
@@ -50,7 +50,7 @@ void aside_sort(TenantBlock* block) {
 void aside_drop_idle(TenantBlock* block) {
     int32 reps = 0, members = 0;
     for (int32 i = 0; i < block->aside_rep_count; i++)
-        if (days_in_flight(&block->aside_rep(i)->days) != 0)
+        if (rep_in_flight(&block->aside_rep(i)->days, &block->aside_rep(i)->open))
             *block->aside_rep(reps++) = *block->aside_rep(i);
     for (int32 i = 0; i < block->aside_member_count; i++)
         if (block->aside_member(i)->state.in_flight != 0)
@@ -59,9 +59,9 @@ void aside_drop_idle(TenantBlock* block) {
     block->aside_member_count = members;
 }
 
-int32 days_in_flight(const DayCounts* days) {
+bool rep_in_flight(const DayCounts* days, const OpenCount* open) {
     int32 turns = 0;
     for (int32 i = 0; i < days->count; i++)
         turns += days->slot[i].in_flight;
-    return turns;
+    return turns != 0 || open->in_flight != 0 || open->ending != 0;
 }

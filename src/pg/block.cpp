@@ -113,6 +113,14 @@ DayCounts* block_rep_days(TenantBlock* block, int64 rep, bool aside) {
     return found == NULL ? NULL : &found->days;
 }
 
+OpenCount* block_rep_open(TenantBlock* block, int64 rep, bool aside) {
+    int32 i = block_find_rep(block, rep);
+    if (i >= 0)
+        return &block->rep(i)->open;
+    AsideRep* found = aside ? aside_find_rep(block, rep) : NULL;
+    return found == NULL ? NULL : &found->open;
+}
+
 MemberState* block_member_state(TenantBlock* block, int32 pool, int64 rep, bool aside) {
     int32 i = block_find_member_of(block, pool, rep);
     if (i >= 0)
@@ -163,6 +171,8 @@ core::State member_state(TenantBlock* block, int32 member, const ZoneDays* zones
         return core::State::rep_paused;
     if (m->paused)
         return core::State::member_paused;
+    if (rep->open_cap != kNoCap && rep->open.used >= rep->open_cap)
+        return core::State::open_cap;
     if (rep->cap == kNoCap && m->cap == kNoCap)
         return core::State::turn;
     if (!zone_known(zones, rep->zone))
@@ -223,7 +233,8 @@ void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, i
             queue.give_back(member - p->first_member, -turns);
     }
     days_add(&block->rep(rep)->days, day, turns, turns);
-    if (block->rep(rep)->cap != kNoCap)
+    rep_open_add(block, rep, turns, turns);
+    if (block->rep(rep)->cap != kNoCap || block->rep(rep)->open_cap != kNoCap)
         rep_refresh(block, rep, zones);
     else if (member >= 0)
         member_refresh(block, member, zones);
@@ -258,14 +269,20 @@ void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 
         charge_aside(block, aside, day, turns);
     if (r >= 0)
         block_charge_at(block, r, i, day, turns, zones);
-    else if (AsideRep* other = aside_find_rep(block, rep))
+    else if (AsideRep* other = aside_find_rep(block, rep)) {
         days_add(&other->days, day, turns, turns);
+        other->open.used += turns;
+        other->open.in_flight += turns;
+    }
 }
 
 void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns) {
-    DayCounts* days = block_rep_days(block, rep);
-    if (days != NULL)
-        days_add(days, day, 0, -turns);
+    int32 r = block_find_rep(block, rep);
+    AsideRep* other = r >= 0 ? NULL : aside_find_rep(block, rep);
+    if (r >= 0 || other != NULL) {
+        days_add(r >= 0 ? &block->rep(r)->days : &other->days, day, 0, -turns);
+        (r >= 0 ? &block->rep(r)->open : &other->open)->in_flight -= turns;
+    }
     if (pool == 0)
         return;
     int32 i = block_find_member_of(block, pool, rep);

@@ -8,6 +8,7 @@
 
 #include "../core/explanation.h"
 #include "../core/fair_queue.h"
+#include "../core/ledger.h"
 #include "zones.h"
 
 namespace core = leadroute::core;
@@ -31,16 +32,34 @@ struct DayCounts {
 
 constexpr int32 kNoCap = -1;
 
+// A rep's open leads. Not every rep's are read from the record: of one without a capacity and
+// outside the pools that go by open leads, `used` is but what has changed since it was loaded.
+enum class OpenKnown : uint8 {
+    no,
+    counting, // the record is being read; `used` is what was in flight then and has come since
+    yes,
+};
+struct OpenCount {
+    int32 used;      // in flight included
+    int32 in_flight; // charged and not settled
+    int32 ending;    // noted as ended by transactions that have not ended themselves
+    OpenKnown known;
+    bool doubtful; // while counting one ended, which the reading may have seen or not
+};
+
 struct RepState {
     int64 id;
-    int32 zone; // index into the shared zone list
-    int32 cap;  // daily cap or kNoCap
+    int32 zone;     // index into the shared zone list
+    int32 cap;      // daily cap or kNoCap
+    int32 open_cap; // most open leads or kNoCap
+    bool counts_open;
     bool paused;
     bool has_ref;
     bool ref_is_uuid;
     int32 first_member; // in TenantBlock's by_rep list
     int32 member_count;
     DayCounts days;
+    OpenCount open;
 };
 
 struct MemberState {
@@ -62,6 +81,7 @@ struct MemberState {
 struct AsideRep {
     int64 id;
     DayCounts days;
+    OpenCount open;
 };
 
 struct AsideMember {
@@ -146,15 +166,16 @@ int32 block_find_member_of(TenantBlock* block, int32 pool, int64 rep);
 AsideRep* aside_find_rep(TenantBlock* block, int64 id);
 AsideMember* aside_find_member(TenantBlock* block, int32 pool, int64 rep);
 // Put a copy aside where there is room. Nothing is found before aside_sort().
-void aside_add_rep(TenantBlock* block, int64 id, const DayCounts* days);
+void aside_add_rep(TenantBlock* block, int64 id, const DayCounts* days, const OpenCount* open);
 void aside_add_member(TenantBlock* block, const AsideMember* member);
 void aside_sort(TenantBlock* block);
 // Those without turns in flight go.
 void aside_drop_idle(TenantBlock* block);
-int32 days_in_flight(const DayCounts* days);
+bool rep_in_flight(const DayCounts* days, const OpenCount* open);
 
 // The counts of the rep and of the pool's member, in the block or aside; NULL: not there.
 DayCounts* block_rep_days(TenantBlock* block, int64 rep, bool aside = true);
+OpenCount* block_rep_open(TenantBlock* block, int64 rep, bool aside = true);
 MemberState* block_member_state(TenantBlock* block, int32 pool, int64 rep, bool aside = true);
 
 // Leads used on that day, or PG_INT32_MAX when the day lies before what is known.
@@ -182,3 +203,17 @@ void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, i
                      const ZoneDays* zones);
 // The charged turns have landed: they stay used and are no longer in flight.
 void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns);
+
+// Changes a rep's open leads, and nothing of who is eligible.
+void rep_open_add(TenantBlock* block, int32 rep, int32 used, int32 in_flight);
+
+// What a transaction holds until it ends: kept when it commits, dropped when it aborts.
+struct Held {
+    core::Effect effect;
+    int32 pool;
+    int64 rep;
+    DateADT day;
+    int32 turns;
+};
+void block_keep(TenantBlock* block, const Held* held, const ZoneDays* zones);
+void block_drop(TenantBlock* block, const Held* held, const ZoneDays* zones);

@@ -36,7 +36,7 @@ static bool bool_column(SPITupleTable* table, uint64 row, int number) {
 static void read_reps(int64 tenant, Configuration* out, MemoryContext context) {
     SPITupleTable* rows =
         run(&rep_plan,
-            "SELECT id, timezone, daily_cap, paused, ref IS NOT NULL,"
+            "SELECT id, timezone, daily_cap, open_cap, paused, ref IS NOT NULL,"
             " COALESCE(ref ~ '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$', false)"
             " FROM leadroute.rep WHERE tenant = $1 ORDER BY id",
             tenant);
@@ -50,9 +50,10 @@ static void read_reps(int64 tenant, Configuration* out, MemoryContext context) {
         Datum zone = column(rows, i, 2, &isnull);
         rep->zone = zone_number(isnull ? "UTC" : TextDatumGetCString(zone));
         rep->cap = cap_column(rows, i, 3);
-        rep->paused = bool_column(rows, i, 4);
-        rep->has_ref = bool_column(rows, i, 5);
-        rep->ref_is_uuid = bool_column(rows, i, 6);
+        rep->open_cap = cap_column(rows, i, 4);
+        rep->paused = bool_column(rows, i, 5);
+        rep->has_ref = bool_column(rows, i, 6);
+        rep->ref_is_uuid = bool_column(rows, i, 7);
     }
     SPI_freetuptable(rows);
 }
@@ -178,6 +179,8 @@ static void fill_reps(TenantBlock* block, const Configuration* from) {
         rep->id = row->id;
         rep->zone = row->zone;
         rep->cap = row->cap;
+        rep->open_cap = row->open_cap;
+        rep->counts_open = row->open_cap != kNoCap;
         rep->paused = row->paused;
         rep->has_ref = row->has_ref;
         rep->ref_is_uuid = row->ref_is_uuid;
@@ -239,7 +242,8 @@ static void fill_members(TenantBlock* block, const Configuration* from) {
             member->paused = row->paused;
             member->reason = core::State::member_paused; // until the counts are known
             pool->parked[static_cast<int>(member->reason)]++;
-            const RepState* rep = block->rep(member->rep);
+            RepState* rep = block->rep(member->rep);
+            rep->counts_open = rep->counts_open || from->pools[i].order == core::Order::least;
             pool->without_ref += rep->has_ref ? 0 : 1;
             pool->without_uuid += rep->ref_is_uuid ? 0 : 1;
             block->queue(pool).add(next - pool->first_member, row->rep, row->weight, row->lane);

@@ -17,7 +17,7 @@ static void start(LeadTable* table, const Lead* lead, TimestampTz now, Decision*
     row->decided_at = now;
     row->lead_table = table->id;
     row->episode = 1;
-    row->rep_cap = row->member_cap = kNoCap;
+    row->rep_cap = row->member_cap = row->open_cap = kNoCap;
     row->lead_id = lead->id;
     row->method = "push";
     row->assignment = lead->key.assignment;
@@ -52,6 +52,7 @@ static void take(const Pick* picked, Decision* d) {
     row->day = picked->day;
     row->rep_cap = picked->rep_cap;
     row->member_cap = picked->member_cap;
+    row->open_cap = picked->open_cap;
     row->has_deficit = picked->pool != 0;
     row->deficit = (float4)picked->deficit;
     row->tag = picked->tag;

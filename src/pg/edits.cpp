@@ -65,8 +65,24 @@ static void edit_record(Oid assignment, int64 tenant) {
     checkpoint_bar(&key);
 }
 
+// A row that takes no turn and counts for no day is but one more, or less, open lead.
+static bool is_open_alone(const TriggerData* data, HeapTuple tuple) {
+    if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+        return false;
+    bool no_pool, no_day;
+    TupleDesc columns = RelationGetDescr(data->tg_relation);
+    Oid relation = RelationGetRelid(data->tg_relation);
+    (void)heap_getattr(tuple, get_attnum(relation, "pool"), columns, &no_pool);
+    (void)heap_getattr(tuple, get_attnum(relation, "day"), columns, &no_day);
+    return no_pool && no_day;
+}
+
 static void record_row(const TriggerData* data, HeapTuple tuple) {
-    if (!is_given(data, tuple))
+    if (is_given(data, tuple))
+        return;
+    if (is_open_alone(data, tuple) && shared_ready())
+        record_edited(RelationGetRelid(data->tg_relation), tenant_column(data, tuple), false);
+    else
         edit_record(RelationGetRelid(data->tg_relation), tenant_column(data, tuple));
 }
 

@@ -46,7 +46,8 @@ static void put_candidate(void* context, int32 pool, core::Measure measure,
     row_set(&row, E_POOL, Int32GetDatum(pool), pool != 0);
     row_set(&row, E_REP, Int64GetDatum(c->rep), c->rep != 0);
     row_set(&row, E_OUTCOME, CStringGetTextDatum(core::state_name(c->state)), c->rep != 0);
-    bool counted = c->state == core::State::rep_cap || c->state == core::State::member_cap;
+    bool counted = c->state == core::State::rep_cap || c->state == core::State::member_cap ||
+                   c->state == core::State::open_cap;
     bool eligible = c->state == core::State::picked || c->state == core::State::turn;
     row_set(&row, E_MEASURE, CStringGetTextDatum(core::measure_name(measure)),
             eligible && pool != 0);

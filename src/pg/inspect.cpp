@@ -74,9 +74,9 @@ struct OwnTotal {
     int64 turns;
 };
 
-static void add_own(void* context, const OwnCharge* charge) {
+static void add_own(void* context, const Held* charge) {
     OwnTotal* total = static_cast<OwnTotal*>(context);
-    if (charge->rep == total->rep && (total->pool < 0 || charge->pool == total->pool) &&
+    if (charge->effect == core::Effect::turn && charge->rep == total->rep && (total->pool < 0 || charge->pool == total->pool) &&
         (total->day == DATEVAL_NOBEGIN || charge->day == total->day))
         total->turns += charge->turns;
 }

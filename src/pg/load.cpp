@@ -7,10 +7,6 @@
 #include "rebuild.h"
 #include "transaction.h"
 
-extern "C" {
-#include "storage/lock.h"
-}
-
 bool tenant_usable(const TenantSlot* slot, const TenantKey* key) {
     return slot->used && same_key(&slot->key, key) && DsaPointerIsValid(slot->chunk);
 }
@@ -116,6 +112,10 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     Checkpoint checkpoint = {};
     configuration_read(key->tenant, &configuration);
     load.block = configuration_block(&configuration, old);
+    if (old != NULL && !open_counts_known(old, load.block)) {
+        open_counts_read(slot, key, load.block);
+        return Outcome::again;
+    }
     if (old == NULL) {
         slots_displace(key);
         checkpoint_read(key->tenant, &checkpoint);
@@ -142,7 +142,7 @@ static void drop_outdated_counts(TenantSlot* slot, const TenantKey* key) {
     chunk_free(chunk);
 }
 
-static void load_lock_tag(LOCKTAG* tag, const TenantKey* key) {
+void load_lock_tag(LOCKTAG* tag, const TenantKey* key) {
     // an advisory lock of a class that SQL cannot take
     SET_LOCKTAG_ADVISORY(*tag, key->database, key->assignment,
                          (uint32)((uint64)key->tenant ^ ((uint64)key->tenant >> 32)), 0x4c52);
@@ -204,9 +204,10 @@ void tenant_drafts_drop(void) {
 } // memory goes with the transaction
 
 // A turn of this transaction that the base counts as in flight.
-static void settle_own(void* block, const OwnCharge* charge) {
-    block_settle(static_cast<TenantBlock*>(block), charge->pool, charge->rep, charge->day,
-                 (int32)charge->turns);
+static void settle_own(void* block, const Held* held) {
+    if (held->effect == core::Effect::turn)
+        block_settle(static_cast<TenantBlock*>(block), held->pool, held->rep, held->day,
+                     held->turns);
 }
 
 static bool knows_all_of(TenantBlock* known, TenantBlock* block) {
@@ -230,7 +231,7 @@ static void add_aside(TenantBlock* block, const Recount* counted, int32 members)
     TenantBlock* from = counted->block;
     for (int32 i = 0; i < from->rep_count; i++)
         if (counted->rep_wanted[i])
-            aside_add_rep(block, from->rep(i)->id, &from->rep(i)->days);
+            aside_add_rep(block, from->rep(i)->id, &from->rep(i)->days, &from->rep(i)->open);
     for (int32 i = 0; i < from->member_count; i++) {
         if (!counted->member_wanted[i])
             continue;
@@ -296,6 +297,10 @@ static Outcome draft_make(OwnDraft* own) {
     TenantBlock* known = slot == NULL ? NULL : tenant_copy(key, slot);
     configuration_read(key->tenant, &configuration);
     TenantBlock* block = configuration_block(&configuration, NULL);
+    if (known != NULL && !open_counts_known(known, block)) {
+        open_counts_read(slot, key, block);
+        return Outcome::again;
+    }
     if (known != NULL && !knows_all_of(known, block)) {
         if (make_known(slot, key, draft->build, known, block) != Outcome::full)
             return Outcome::again;

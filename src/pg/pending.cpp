@@ -42,13 +42,8 @@ static void settle_xid(TenantSlot* slot, TransactionId xid, bool committed) {
             i++;
             continue;
         }
-        TenantBlock* block = slot_block(slot);
-        if (committed)
-            block_settle(block, charge->pool, charge->rep, charge->day, charge->turns);
-        else
-            block_charge(block, charge->pool, charge->rep, charge->day, -charge->turns, zones);
-        slot->counter[committed ? COUNT_ROUTED : COUNT_REFUNDED] += charge->turns;
-        slot->in_flight -= charge->turns;
+        const Held held = {charge->effect, charge->pool, charge->rep, charge->day, charge->turns};
+        slot_end_held(slot, &held, committed, zones);
         list[i] = list[--slot->pending_count];
     }
     LWLockRelease(slot_lock(slot));

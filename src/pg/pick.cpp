@@ -19,6 +19,7 @@ static void look_beside(Site* site, int32 rep, int32 member) {
     if (days == NULL)
         return;
     mine->days = *days;
+    mine->open = *block_rep_open(site->beside, mine->id, aside);
     if (member < 0)
         return;
     MemberState* m = site->block->member(member);
@@ -35,7 +36,8 @@ static void recheck_capped(Site* site, PoolState* pool) {
         return;
     pool->checked_minute = site->zones->minute;
     if (pool->parked[static_cast<int>(core::State::rep_cap)] == 0 &&
-        pool->parked[static_cast<int>(core::State::member_cap)] == 0)
+        pool->parked[static_cast<int>(core::State::member_cap)] == 0 &&
+        pool->parked[static_cast<int>(core::State::open_cap)] == 0)
         return;
     for (int32 k = 0; k < pool->queue.member_count; k++) {
         int32 member = pool->first_member + k;
@@ -62,6 +64,7 @@ static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
     result->rep = rep->id;
     result->day = site->zones->day[rep->zone];
     result->rep_cap = rep->cap;
+    result->open_cap = rep->open_cap;
     result->member_cap = member < 0 ? kNoCap : site->block->member(member)->cap;
     result->pool = member < 0 ? 0 : site->block->pool(site->block->member(member)->pool)->id;
 }
@@ -90,6 +93,7 @@ static void charge_member(Site* site, PoolState* pool, int32 k, bool filter, int
     m->in_flight++;
     days_add(&m->days, day, 1, 1);
     days_add(&rep->days, day, 1, 1);
+    rep_open_add(site->block, m->rep, 1, 1);
     rep_refresh(site->block, m->rep, site->zones);
 }
 
@@ -139,10 +143,14 @@ static bool try_rep(Site* site, Pick* result) {
         state = core::State::rep_paused;
     else if (lacks_ref(rep, site->request->ref))
         state = core::State::no_ref;
+    else if (rep->open_cap != kNoCap && rep->open.used >= rep->open_cap)
+        state = core::State::open_cap;
     else if (rep->cap != kNoCap && used >= rep->cap)
         state = core::State::rep_cap;
+    bool open = state == core::State::open_cap;
     if (tried != NULL)
-        tried->candidates[tried->candidate_count++] = {rep->id, state, 0, used, rep->cap};
+        tried->candidates[tried->candidate_count++] = {
+            rep->id, state, 0, open ? rep->open.used : used, open ? rep->open_cap : rep->cap};
     if (site->visit != NULL)
         site->visit(site->context, 0, tried->measure, &tried->candidates[0]);
     if (state != core::State::picked)
@@ -298,7 +306,7 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
 
 static void act(const TenantKey* key, Site* site, Action action, Pick* result) {
     memset(static_cast<void*>(result), 0, sizeof(*result));
-    result->rep_cap = result->member_cap = kNoCap;
+    result->rep_cap = result->member_cap = result->open_cap = kNoCap;
     if (config_is_draft(key->tenant))
         act_draft(key, site, action, result);
     else
@@ -338,7 +346,7 @@ static TenantBlock* draft_copy(const TenantKey* key, Site* site) {
 void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* explanation,
                    CandidateVisitor visit, void* context) {
     memset(static_cast<void*>(result), 0, sizeof(*result));
-    result->rep_cap = result->member_cap = kNoCap;
+    result->rep_cap = result->member_cap = result->open_cap = kNoCap;
     Site site = {};
     site.request = request;
     site.explanation = explanation;
@@ -361,7 +369,7 @@ static void give_to(Site* site, Pick* result) {
         return;
     look_beside(site, i, -1);
     fill_pick(site, result, -1, i);
-    result->rep_cap = kNoCap;
+    result->rep_cap = result->open_cap = kNoCap;
     block_charge_at(site->block, i, -1, result->day, 1, site->zones);
     settle_draft(site, result);
 }

@@ -28,6 +28,7 @@ struct Pick {
     DateADT day;
     int32 rep_cap; // in force, kNoCap: none
     int32 member_cap;
+    int32 open_cap;
     double deficit; // of the member, after this turn
     double tag;     // block_tag() of the member
     int64 ticket;

@@ -38,6 +38,9 @@ static void describe_member(Site* site, core::Candidate* c, int32 member, int32 
     } else if (c->state == core::State::member_cap) {
         c->used = days_used(&m->days, today);
         c->cap = m->cap;
+    } else if (c->state == core::State::open_cap) {
+        c->used = rep->open.used;
+        c->cap = rep->open_cap;
     }
 }
 

@@ -240,13 +240,13 @@ static void put_aside(TenantBlock* to, TenantBlock* from) {
     to->aside_turns = from->aside_turns;
     for (int32 i = 0; i < from->rep_count; i++) {
         const RepState* rep = from->rep(i);
-        if (days_in_flight(&rep->days) != 0 && block_find_rep(to, rep->id) < 0)
-            aside_add_rep(to, rep->id, &rep->days);
+        if (rep_in_flight(&rep->days, &rep->open) && block_find_rep(to, rep->id) < 0)
+            aside_add_rep(to, rep->id, &rep->days, &rep->open);
     }
     for (int32 i = 0; i < from->aside_rep_count; i++) {
         const AsideRep* rep = from->aside_rep(i);
-        if (days_in_flight(&rep->days) != 0 && block_find_rep(to, rep->id) < 0)
-            aside_add_rep(to, rep->id, &rep->days);
+        if (rep_in_flight(&rep->days, &rep->open) && block_find_rep(to, rep->id) < 0)
+            aside_add_rep(to, rep->id, &rep->days, &rep->open);
     }
     for (int32 i = 0; i < from->member_count; i++) {
         const MemberState* member = from->member(i);
@@ -301,8 +301,10 @@ void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
     bool* returning = scratch->returning;
     for (int32 i = 0; i < to->rep_count; i++) {
         const DayCounts* days = block_rep_days(from, to->rep(i)->id);
-        if (days != NULL)
-            to->rep(i)->days = *days;
+        if (days == NULL)
+            continue;
+        to->rep(i)->days = *days;
+        to->rep(i)->open = *block_rep_open(from, to->rep(i)->id);
     }
     for (int32 p = 0; p < to->pool_count; p++) {
         PoolState* pool = to->pool(p);
@@ -341,4 +343,13 @@ void count_new(Recount* r, const TenantKey* key, TenantBlock* block, TenantBlock
     }
     recount_rows(r, key);
     restore_last_turns(block, r->last_at);
+}
+
+void count_open(const TenantKey* key, TenantBlock* block, const bool* reps) {
+    Recount r;
+    Checkpoint none = {};
+    recount_init(&r, block, &none);
+    r.open_only = true;
+    memcpy(r.rep_wanted, reps, block->rep_count);
+    recount_rows(&r, key);
 }

@@ -3,6 +3,10 @@
 
 #include "tenant.h"
 
+extern "C" {
+#include "storage/lock.h"
+}
+
 // Counts everything from the record into a block in which nothing was given out yet. Results that
 // the caller needs (pending charges, the highest ticket) are left in *recount.
 void count_all(Recount* recount, const TenantKey* key, TenantBlock* block,
@@ -10,6 +14,16 @@ void count_all(Recount* recount, const TenantKey* key, TenantBlock* block,
 // Counts only the reps and members that `from` does not know.
 void count_new(Recount* recount, const TenantKey* key, TenantBlock* block, TenantBlock* from,
                const Checkpoint* none, bool keep_pending);
+
+// Counts the open leads of the reps that are marked into a block in which nothing was counted yet.
+void count_open(const TenantKey* key, TenantBlock* block, const bool* reps);
+
+// Are the open leads of all reps that `wanted` is to count counted in `known`, as far as it has them?
+bool open_counts_known(TenantBlock* known, TenantBlock* wanted);
+// Makes them known there (open_counts.cpp). `wanted` is used up by it.
+void open_counts_read(TenantSlot* slot, const TenantKey* key, TenantBlock* wanted);
+// The lock that a load of the tenant holds.
+void load_lock_tag(LOCKTAG* tag, const TenantKey* key);
 
 struct CarryScratch {
     double* deficit;

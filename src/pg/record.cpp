@@ -30,12 +30,13 @@ enum Column {
     C_METHOD,
     C_EXPLANATION,
     C_LABEL,
+    C_OPEN_CAP,
     kColumns
 };
 static const char* const column_names[kColumns] = {
     "tenant",  "ticket",  "decided_at", "rep",         "rule",       "lead_table",
     "episode", "pool",    "day",        "rep_cap",     "member_cap", "deficit",
-    "tag",     "lead_id", "method",     "explanation", "label"};
+    "tag",     "lead_id", "method",     "explanation", "label",      "open_cap"};
 
 constexpr int kMaxIndexes = 16;
 constexpr int kBatch = 1000;
@@ -109,15 +110,44 @@ void record_abandon(void) {
     any_open = false;
 }
 
+static bool is_written(const Target* target, AttrNumber column) {
+    for (AttrNumber written : target->column)
+        if (written == column)
+            return true;
+    return false;
+}
+
+// What a predicate asks of columns that no row written here fills is known beforehand: leaves out
+// the tests that always hold, says whether one never does.
+static bool never_holds(const Target* target, List** predicate) {
+    List* rest = NIL;
+    ListCell* cell;
+    foreach (cell, *predicate) {
+        const NullTest* test = static_cast<const NullTest*>(lfirst(cell));
+        if (!IsA(test, NullTest) || test->argisrow || !IsA(test->arg, Var) ||
+            is_written(target, reinterpret_cast<const Var*>(test->arg)->varattno))
+            rest = lappend(rest, lfirst(cell));
+        else if (test->nulltesttype == IS_NOT_NULL)
+            return true;
+    }
+    *predicate = rest;
+    return false;
+}
+
 static void describe_index(Target* target, Oid oid) {
     Relation index = index_open(oid, RowExclusiveLock);
-    IndexTarget* entry = &target->index[target->index_count++];
+    IndexTarget* entry = &target->index[target->index_count];
     entry->oid = oid;
     entry->relation = index;
     entry->info = BuildIndexInfo(index);
-    entry->predicate = entry->info->ii_Predicate == NIL
-                           ? NULL
-                           : ExecPrepareQual(entry->info->ii_Predicate, target->executor);
+    List* predicate = entry->info->ii_Predicate;
+    if (never_holds(target, &predicate)) {
+        index_close(index, NoLock);
+        memset(static_cast<void*>(entry), 0, sizeof(*entry));
+        return;
+    }
+    entry->predicate = predicate == NIL ? NULL : ExecPrepareQual(predicate, target->executor);
+    target->index_count++;
 }
 
 // Learns the relation's columns and indexes; it is open.
@@ -229,6 +259,7 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_DAY, DateADTGetDatum(row->day), row->has_day);
     set(target, C_REP_CAP, Int32GetDatum(row->rep_cap), row->rep_cap >= 0);
     set(target, C_MEMBER_CAP, Int32GetDatum(row->member_cap), row->member_cap >= 0);
+    set(target, C_OPEN_CAP, Int32GetDatum(row->open_cap), row->open_cap >= 0);
     set(target, C_DEFICIT, Float4GetDatum(row->deficit), row->has_deficit);
     set(target, C_TAG, Float8GetDatum(row->tag), row->has_deficit);
     set(target, C_LEAD_ID, CStringGetTextDatum(row->lead_id));

@@ -20,6 +20,7 @@ struct RecordRow {
     DateADT day;
     int32 rep_cap;    // -1: none
     int32 member_cap; // -1: none
+    int32 open_cap;   // -1: none
     bool has_deficit;
     float4 deficit;
     double tag; // start tag less the turns received, in virtual time; with has_deficit

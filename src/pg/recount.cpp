@@ -1,7 +1,8 @@
 // Counts the record into a block: the rows newer than the checkpoint for what each member has
-// received, those of the last days for the caps. Reads by the index (tenant, rep, day), so what is
-// older costs nothing. Many rows share a key of this index, which makes it a fifth of the size that
-// one by the time would have.
+// received, those of the last days for the caps, the open ones of reps that are to be asked for
+// them. Reads by the indexes (tenant, rep, day), so what is older and ended costs nothing.
+// Many rows share a key of these, which makes them a fifth of the size that ones by the time would
+// have.
 //
 // A row counts unless its inserter has aborted: MVCC snapshots do not show transactions that were
 // prepared before a crash, so this reads with a dirty snapshot and hands rows of transactions in
@@ -15,7 +16,7 @@ extern "C" {
 constexpr DateADT kAllDays = PG_INT32_MIN;
 
 struct RecordColumns {
-    AttrNumber tenant, ticket, decided_at, rep, pool, day, deficit, tag;
+    AttrNumber tenant, ticket, decided_at, rep, pool, day, deficit, tag, ended_at, credit_day;
 };
 
 static AttrNumber column_number(Relation relation, const char* name) {
@@ -32,30 +33,53 @@ static RecordColumns record_columns(Relation record) {
     return {column_number(record, "tenant"),     column_number(record, "ticket"),
             column_number(record, "decided_at"), column_number(record, "rep"),
             column_number(record, "pool"),       column_number(record, "day"),
-            column_number(record, "deficit"),    column_number(record, "tag")};
+            column_number(record, "deficit"),    column_number(record, "tag"),
+            column_number(record, "ended_at"),   column_number(record, "credit_day")};
 }
 
-// The index by (tenant, rep, day), whatever its name in this physical copy.
-static Oid rep_index(Relation record, const RecordColumns* columns) {
-    Oid found = InvalidOid;
+// The indexes by (tenant, rep, day), of the open rows and of the ended ones.
+struct RepIndexes {
+    Relation open;
+    Relation ended;
+};
+
+// True for a predicate that is `column IS NULL` (or IS NOT NULL) alone.
+static bool tests_null(List* predicate, AttrNumber column, NullTestType type) {
+    if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
+        return false;
+    const NullTest* test = static_cast<const NullTest*>(linitial(predicate));
+    return test->nulltesttype == type && IsA(test->arg, Var) &&
+           reinterpret_cast<const Var*>(test->arg)->varattno == column;
+}
+
+// Opens them, whatever their names in this physical copy.
+static RepIndexes open_rep_indexes(Relation record, const RecordColumns* columns) {
+    RepIndexes found = {};
     List* indexes = RelationGetIndexList(record);
     ListCell* cell;
     foreach (cell, indexes) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         Form_pg_index form = index->rd_index;
-        if (form->indnkeyatts == 3 && form->indisvalid && RelationGetIndexPredicate(index) == NIL &&
-            form->indkey.values[0] == columns->tenant && form->indkey.values[1] == columns->rep &&
-            form->indkey.values[2] == columns->day)
-            found = RelationGetRelid(index);
-        index_close(index, AccessShareLock);
+        bool by_rep = form->indnkeyatts == 3 && form->indisvalid &&
+                      form->indkey.values[0] == columns->tenant &&
+                      form->indkey.values[1] == columns->rep &&
+                      form->indkey.values[2] == columns->day;
+        List* predicate = by_rep ? RelationGetIndexPredicate(index) : NIL;
+        if (found.open == NULL && tests_null(predicate, columns->ended_at, IS_NULL))
+            found.open = index;
+        else if (found.ended == NULL && tests_null(predicate, columns->ended_at, IS_NOT_NULL))
+            found.ended = index;
+        else
+            index_close(index, AccessShareLock);
     }
     list_free(indexes);
-    if (!OidIsValid(found))
+    if (found.open == NULL || found.ended == NULL)
         ereport(ERROR,
                 (errcode(ERRCODE_LR_CONFIGURATION),
-                 errmsg("relation \"%s\" has no index on (tenant, rep, day)",
-                        RelationGetRelationName(record)),
-                 errhint("CREATE INDEX ON it (tenant, rep, day); counters are rebuilt by it.")));
+                 errmsg("relation \"%s\" has no index on (tenant, rep, day) WHERE ended_at IS %s",
+                        RelationGetRelationName(record), found.open == NULL ? "NULL" : "NOT NULL"),
+                 errhint("CREATE INDEX ON it (tenant, rep, day), one for the open rows and one for "
+                         "the ended ones; counters are rebuilt by them.")));
     return found;
 }
 
@@ -96,7 +120,45 @@ struct Row {
     double deficit;
     double tag;                // NaN: none
     TransactionId in_progress; // its inserter, or InvalidTransactionId
+    bool open;
+    ItemPointerData next; // the row's next version, while somebody is ending it
+    TransactionId ending; // who is ending it, or InvalidTransactionId
+    bool day_returned;    // credited: the day has it back
 };
+
+static void note_row_pending(Recount* r, const Row* row, core::Effect effect, TransactionId xid) {
+    PendingCharge charge = {};
+    charge.xid = xid;
+    charge.since = row->decided_at;
+    charge.effect = effect;
+    charge.ticket = row->ticket;
+    charge.rep = row->rep;
+    charge.turns = 1;
+    if (effect == core::Effect::turn) {
+        charge.pool = row->has_pool ? row->pool : 0;
+        charge.day = row->day;
+    }
+    note_pending(r, &charge);
+}
+
+// The rep's open leads: of one who is counted all, else those in flight alone.
+static void count_open_row(Recount* r, int32 rep, const Row* row, bool in_progress, bool pending) {
+    RepState* state = r->block->rep(rep);
+    TransactionId ending = row->ending;
+    if (!row->open) {
+        // one that is written as ended at once begins and ends with its transaction
+        if (!pending)
+            return;
+        ending = row->in_progress;
+    }
+    if (state->counts_open || in_progress)
+        state->open.used++;
+    state->open.in_flight += in_progress ? 1 : 0;
+    if (!TransactionIdIsValid(ending) || !r->keep_pending)
+        return;
+    state->open.ending++;
+    note_row_pending(r, row, core::Effect::end, ending);
+}
 
 static void count_row(Recount* r, int32 rep, const Row* row) {
     TenantBlock* block = r->block;
@@ -109,14 +171,16 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
     bool pending = in_progress && r->keep_pending && r->rep_wanted[rep];
     int32 flying = in_progress ? 1 : 0;
 
-    if (r->rep_wanted[rep] && row->has_day)
+    if (r->rep_wanted[rep])
+        count_open_row(r, rep, row, in_progress, pending);
+    if (r->rep_wanted[rep] && row->has_day && !row->day_returned)
         days_add(&block->rep(rep)->days, row->day, 1, flying);
     if (member >= 0 && r->member_wanted[member]) {
         MemberState* m = block->member(member);
         // no checkpoint includes a transaction in progress, even if its rows have no ticket
         bool newer = r->full || r->member_full[member] || TransactionIdIsValid(row->in_progress) ||
                      newer_than_checkpoint(r->checkpoint, row->ticket);
-        if (row->has_day)
+        if (row->has_day && !row->day_returned)
             days_add(&m->days, row->day, 1, flying);
         if (newer) {
             m->received++;
@@ -135,17 +199,20 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
     }
     if (row->ticket > r->max_ticket)
         r->max_ticket = row->ticket;
-    if (pending) {
-        PendingCharge charge = {};
-        charge.xid = row->in_progress;
-        charge.since = row->decided_at;
-        charge.pool = row->has_pool ? row->pool : 0;
-        charge.ticket = row->ticket;
-        charge.rep = row->rep;
-        charge.day = row->day;
-        charge.turns = 1;
-        note_pending(r, &charge);
-    }
+    if (pending)
+        note_row_pending(r, row, core::Effect::turn, row->in_progress);
+}
+
+// Who is ending the row (or has deleted it) and has not ended itself; of a row of a transaction in
+// progress the snapshot does not tell.
+static TransactionId ender(HeapTuple tuple, const SnapshotData* snapshot) {
+    HeapTupleHeader header = tuple->t_data;
+    if (!TransactionIdIsValid(snapshot->xmin))
+        return snapshot->xmax;
+    if ((header->t_infomask & HEAP_XMAX_INVALID) != 0 ||
+        HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask))
+        return InvalidTransactionId;
+    return HeapTupleHeaderGetUpdateXid(header);
 }
 
 // Reads the row in the slot; false: this version does not count.
@@ -160,6 +227,8 @@ static bool read_row(TupleTableSlot* slot, const RecordColumns* c, const Snapsho
             inserter = xmin;
     }
     bool updated = (tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+    row->ending = ender(tuple, snapshot);
+    row->next = tuple->t_data->t_ctid;
     if (must_free)
         heap_freetuple(tuple);
     if (updated) {
@@ -184,12 +253,65 @@ static bool read_row(TupleTableSlot* slot, const RecordColumns* c, const Snapsho
     row->deficit = isnull ? 0 : DatumGetFloat4(deficit);
     Datum tag = slot_getattr(slot, c->tag, &isnull);
     row->tag = isnull ? get_float8_nan() : DatumGetFloat8(tag);
+    (void)slot_getattr(slot, c->ended_at, &isnull);
+    row->open = isnull;
+    Datum returned = slot_getattr(slot, c->credit_day, &isnull);
+    row->day_returned = !isnull && DatumGetBool(returned);
     return true;
 }
 
-// Counts a rep's rows from the day `since` on, or all with kAllDays.
+// Rows that were seen while somebody was ending them: their ended version is not counted again,
+// should that have been committed meanwhile.
+struct SeenOpen {
+    ItemPointerData* next;
+    int32 count;
+    int32 room;
+};
+
+static void remember_open(SeenOpen* seen, const Row* row) {
+    if (seen->count == seen->room) {
+        seen->room = Max(16, seen->room * 2);
+        Size bytes = sizeof(ItemPointerData) * seen->room;
+        seen->next = static_cast<ItemPointerData*>(seen->next == NULL ? palloc(bytes)
+                                                                      : repalloc(seen->next, bytes));
+    }
+    seen->next[seen->count++] = row->next;
+}
+
+static bool was_seen_open(const SeenOpen* seen, ItemPointer version) {
+    for (int32 i = 0; i < seen->count; i++)
+        if (ItemPointerEquals(&seen->next[i], version))
+            return true;
+    return false;
+}
+
+// Is the update in progress one that ends the row? `next` becomes the version that does.
+static bool is_ending(Relation record, const RecordColumns* columns, Row* row) {
+    TupleTableSlot* slot = table_slot_create(record, NULL);
+    bool ended = false;
+    ItemPointerData before;
+    ItemPointerSetInvalid(&before);
+    while (!ended && !ItemPointerEquals(&row->next, &before) &&
+           table_tuple_fetch_row_version(record, &row->next, SnapshotAny, slot)) {
+        bool isnull;
+        (void)slot_getattr(slot, columns->ended_at, &isnull);
+        ended = !isnull;
+        before = row->next;
+        if (ended)
+            break;
+        bool must_free;
+        HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &must_free);
+        row->next = tuple->t_data->t_ctid;
+        if (must_free)
+            heap_freetuple(tuple);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    return ended;
+}
+
+// Counts a rep's rows of one index from the day `since` on, or all with kAllDays.
 static void count_rep(Recount* r, Relation record, Relation index, const RecordColumns* columns,
-                      int64 tenant, int32 rep, DateADT since) {
+                      int64 tenant, int32 rep, DateADT since, SeenOpen* seen) {
     int key_count = since == kAllDays ? 2 : 3;
     ScanKeyData keys[3];
     ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(tenant));
@@ -204,8 +326,16 @@ static void count_rep(Recount* r, Relation record, Relation index, const RecordC
     while (index_getnext_slot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
         Row row;
-        if (read_row(slot, columns, &snapshot, &row))
-            count_row(r, rep, &row);
+        if (!read_row(slot, columns, &snapshot, &row) ||
+            (!row.open && was_seen_open(seen, &slot->tts_tid)))
+            continue;
+        if (row.open && TransactionIdIsValid(row.ending)) {
+            if (is_ending(record, columns, &row))
+                remember_open(seen, &row);
+            else
+                row.ending = InvalidTransactionId;
+        }
+        count_row(r, rep, &row);
     }
     ExecDropSingleTupleTableSlot(slot);
     index_endscan(scan);
@@ -253,7 +383,8 @@ void recount_rows(Recount* r, const TenantKey* key) {
 
     Relation record = table_open(key->assignment, AccessShareLock);
     RecordColumns columns = record_columns(record);
-    Relation index = index_open(rep_index(record, &columns), AccessShareLock);
+    RepIndexes indexes = open_rep_indexes(record, &columns);
+    SeenOpen seen = {};
     start_days(r);
     for (int32 i = 0; i < r->block->rep_count; i++) {
         RepState* rep = r->block->rep(i);
@@ -264,10 +395,20 @@ void recount_rows(Recount* r, const TenantKey* key) {
             wanted = wanted || r->member_wanted[member];
             full = full || r->member_full[member];
         }
-        if (wanted)
-            count_rep(r, record, index, &columns, key->tenant, i, full ? kAllDays : since);
+        if (!wanted)
+            continue;
+        bool all_open = r->rep_wanted[i] && rep->counts_open;
+        seen.count = 0;
+        count_rep(r, record, indexes.open, &columns, key->tenant, i,
+                  full || all_open ? kAllDays : since, &seen);
+        if (!r->open_only)
+            count_rep(r, record, indexes.ended, &columns, key->tenant, i, full ? kAllDays : since,
+                      &seen);
+        if (all_open)
+            rep->open.known = OpenKnown::yes;
     }
     finish_days(r, zones);
-    index_close(index, AccessShareLock);
+    index_close(indexes.open, AccessShareLock);
+    index_close(indexes.ended, AccessShareLock);
     table_close(record, AccessShareLock);
 }

@@ -22,8 +22,8 @@ struct TenantKey {
     int64 tenant;
 };
 
-// Turns that a transaction other than the present ones has taken and not settled: one prepared, or
-// one found in progress while loading.
+// Turns that a transaction other than the present ones has taken (or is to return) and not settled:
+// one prepared, or one found in progress while loading.
 struct PendingCharge {
     TransactionId xid;
     TimestampTz since; // no row of it is older
@@ -32,6 +32,7 @@ struct PendingCharge {
     int64 rep;
     DateADT day;
     int32 turns;
+    core::Effect effect;
 };
 
 enum Counter {

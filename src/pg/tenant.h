@@ -32,6 +32,7 @@ struct RepRow {
     int64 id;
     int32 zone;
     int32 cap;
+    int32 open_cap;
     bool paused;
     bool has_ref;
     bool ref_is_uuid;
@@ -105,6 +106,7 @@ struct Recount {
     bool* member_wanted; // by member index
     bool* member_full;   // by member index: unknown to the checkpoint, so all its rows count
     bool full;           // all of history, not only what is newer than the checkpoint
+    bool open_only;      // the open leads of the reps, nothing else
     bool keep_pending;   // note rows in progress (a private block has no use for that)
     int64 max_ticket;
     int64* last_ticket; // by member: of its latest row

@@ -5,12 +5,11 @@
 #include "record.h"
 #include "tenant.h"
 #include "frame.h"
+#include "growing.h"
 
 extern "C" {
 #include "access/subtrans.h"
 }
-
-#include "../core/ledger.h"
 
 // A tenant that this transaction has charged.
 struct Touched {
@@ -38,28 +37,13 @@ struct Noted {
     int level;
 };
 
-template <typename Item> struct Growing {
-    Item* items;
-    int count;
-    int room;
-    // Room for one more, in memory that outlives the transaction.
-    void grow() {
-        if (count < room)
-            return;
-        int wanted = Max(16, room * 2);
-        Size bytes = sizeof(Item) * wanted;
-        items = static_cast<Item*>(items == NULL ? MemoryContextAlloc(TopMemoryContext, bytes)
-                                                 : repalloc_huge(items, bytes));
-        room = wanted;
-    }
-};
-
 static core::Ledger ledger;
 static Growing<Touched> touched;
 static Growing<Changed> changed;
 static Growing<Edited> edited;
 static Growing<Noted> noted;
 static bool attachments;
+static bool returning; // something is to be returned at commit
 static uint64 serial = 1;
 static int32* order; // of ledger entries, for settling tenant by tenant
 static int32 order_room;
@@ -120,11 +104,18 @@ int64 charge_ticket(TenantSlot* slot, TimestampTz now) {
     return touched.items[i].ticket;
 }
 
-void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
+static Held held_of(const core::LedgerKey& key, int64 turns) {
+    return {key.effect, key.pool, key.rep, key.day, (int32)turns};
+}
+
+void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day, core::Effect effect) {
     int i = find_touched(slot, slot->incarnation);
-    core::LedgerKey key = {rep, (uint32)i, pool, day};
+    core::LedgerKey key = {rep, (uint32)i, pool, day, effect};
     ledger.charge(GetCurrentTransactionNestLevel(), key);
-    my_backend_entry()->reservations++;
+    if (effect == core::Effect::turn)
+        my_backend_entry()->reservations++;
+    else
+        returning = true;
 }
 
 static void give_back(const core::LedgerKey& key, int64 turns) {
@@ -133,10 +124,10 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
     const ZoneDays* zones = zone_days(GetCurrentTimestamp(), false);
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     if (slot->used && slot->incarnation == t->incarnation && DsaPointerIsValid(slot->chunk)) {
-        block_charge(slot_block(slot), key.pool, key.rep, key.day, (int32)-turns, zones);
-        slot->in_flight -= turns;
-        slot->counter[COUNT_REFUNDED] += turns;
-        my_backend_entry()->reservations -= turns;
+        Held held = held_of(key, turns);
+        slot_end_held(slot, &held, false, zones);
+        if (key.effect == core::Effect::turn)
+            my_backend_entry()->reservations -= turns;
     }
     LWLockRelease(slot_lock(slot));
 }
@@ -145,7 +136,7 @@ void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
     int i = find_touched(slot, slot->incarnation);
     if (i < 0)
         return;
-    core::LedgerKey key = {rep, (uint32)i, pool, day};
+    core::LedgerKey key = {rep, (uint32)i, pool, day, core::Effect::turn};
     if (ledger.uncharge(GetCurrentTransactionNestLevel(), key, 1))
         give_back(key, 1);
 }
@@ -159,8 +150,8 @@ void charge_visit(const TenantSlot* slot, OwnChargeVisitor visit, void* context)
     ledger.for_each([&](const core::LedgerKey& key, int64 turns) {
         if (touched.items[key.state].slot != slot)
             return;
-        OwnCharge charge = {key.pool, key.rep, key.day, turns};
-        visit(context, &charge);
+        Held held = held_of(key, turns);
+        visit(context, &held);
     });
 }
 
@@ -183,13 +174,13 @@ static void settle_tenant(int t, int32* next, int32 count, One one, Last last) {
     TenantSlot* slot = touched.items[t].slot;
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     bool valid = slot->used && slot->incarnation == touched.items[t].incarnation;
-    TenantBlock* block = valid && DsaPointerIsValid(slot->chunk) ? slot_block(slot) : NULL;
+    bool loaded = valid && DsaPointerIsValid(slot->chunk);
     for (; *next < count; (*next)++) {
         const core::LedgerEntry* entry = &ledger.entries[order[*next]];
         if ((int)entry->key.state != t)
             break;
-        if (block != NULL)
-            one(slot, block, entry->key, entry->turns);
+        if (loaded)
+            one(slot, held_of(entry->key, entry->turns));
     }
     if (valid)
         last(slot, &touched.items[t]);
@@ -218,14 +209,11 @@ static int32 order_entries(void) {
 static void settle_commit(void) {
     int32 count = order_entries();
     int32 next = 0;
+    const ZoneDays* zones = returning ? zone_days(GetCurrentTimestamp(), false) : NULL;
     for (int t = 0; t < touched.count; t++)
         settle_tenant(
             t, &next, count,
-            [](TenantSlot* slot, TenantBlock* block, const core::LedgerKey& key, int64 turns) {
-                block_settle(block, key.pool, key.rep, key.day, (int32)turns);
-                slot->in_flight -= turns;
-                slot->counter[COUNT_ROUTED] += turns;
-            },
+            [=](TenantSlot* slot, const Held& held) { slot_end_held(slot, &held, true, zones); },
             [](TenantSlot* slot, Touched*) {
                 slot->last_used = GetCurrentTransactionStopTimestamp();
             });
@@ -237,10 +225,11 @@ static void settle_prepare(TransactionId xid, TimestampTz since) {
     for (int t = 0; t < touched.count; t++)
         settle_tenant(
             t, &next, count,
-            [&](TenantSlot* slot, TenantBlock*, const core::LedgerKey& key, int64 turns) {
+            [&](TenantSlot* slot, const Held& held) {
                 PendingCharge* list = static_cast<PendingCharge*>(chunk_address(slot->pending));
                 list[slot->pending_count++] = {
-                    xid, since, key.pool, touched.items[t].ticket, key.rep, key.day, (int32)turns};
+                    xid,      since,    held.pool,  touched.items[t].ticket,
+                    held.rep, held.day, held.turns, held.effect};
             },
             [](TenantSlot* slot, Touched* mine) {
                 slot->pending_promised -= mine->promised;
@@ -431,7 +420,7 @@ static void forget_transaction(void) {
     if (changed.count > 0 || edited.count > 0)
         serial++;
     touched.count = changed.count = edited.count = noted.count = 0;
-    attachments = false;
+    attachments = returning = false;
     tenant_drafts_drop();
     frames_forget();
 }

@@ -17,20 +17,16 @@ void transaction_init(void); // registers the callbacks
 void charge_prepare(void);
 // Under the slot's lock: this transaction's ticket for the tenant, given out at the first charge.
 int64 charge_ticket(TenantSlot* slot, TimestampTz now);
-// After the block was charged, lock released or not: remembers one turn. pool 0: none.
-void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day);
+// After the block was charged, lock released or not: remembers one turn (or what is to be returned
+// at commit). pool 0: none.
+void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day,
+                 core::Effect effect = core::Effect::turn);
 // Gives one turn back whose row never came (it was noted at this or an outer level).
 void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day);
 // Such a turn may be counted in a draft of this transaction: its next use counts the record anew.
 void charge_undo_draft(void);
-// How many of the tenant's turns this transaction has in flight.
-struct OwnCharge {
-    int32 pool;
-    int64 rep;
-    DateADT day;
-    int64 turns;
-};
-typedef void (*OwnChargeVisitor)(void* context, const OwnCharge* charge);
+// What of the tenant this transaction holds.
+typedef void (*OwnChargeVisitor)(void* context, const Held* held);
 void charge_visit(const TenantSlot* slot, OwnChargeVisitor visit, void* context);
 
 // Configuration of a tenant (of all) was changed by this transaction: it routes by its own copy,
@@ -53,6 +49,9 @@ void alert_note(TenantSlot* slot, uint64 key);
 
 // This transaction writes (or wrote) the checkpoint of the tenant.
 void checkpoint_note(TenantSlot* slot);
+
+// With the slot's lock held: what some transaction held is kept, or dropped.
+void slot_end_held(TenantSlot* slot, const Held* held, bool kept, const ZoneDays* zones);
 
 // Makes room for so many more pending turns of the tenant. False: shared memory is full.
 bool pending_room(TenantSlot* slot, int32 count);

@@ -1,0 +1,83 @@
+// Noting what is to be returned; triggers on the record, which see every way to end an episode.
+#include "returns.h"
+#include "tenant.h"
+#include "transaction.h"
+
+// The tenant's slot with a block in it. What a draft of this transaction has changed must not get
+// into it.
+static TenantSlot* loaded_slot(const TenantKey* key) {
+    TenantSlot* slot = slot_find(key);
+    if (config_is_draft(key->tenant) || (slot != NULL && tenant_usable(slot, key)))
+        return slot;
+    return tenant_ready(key);
+}
+
+bool return_note(const TenantKey* key, const Held* held, int64* ticket) {
+    for (;;) {
+        TenantSlot* slot = loaded_slot(key);
+        if (slot == NULL)
+            return false;
+        charge_prepare();
+        // whatever zone the rep is in, at commit it is too late to ask
+        (void)zone_days(GetCurrentTimestamp(), true);
+        bool noted = false;
+        LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
+        bool usable = tenant_usable(slot, key);
+        if (usable) {
+            OpenCount* open = block_rep_open(slot_block(slot), held->rep);
+            if (open != NULL && held->effect == core::Effect::end)
+                open->ending++;
+            // the open leads of a rep that is not known here are counted when it comes
+            noted = open != NULL || held->effect != core::Effect::end;
+            if (noted) {
+                *ticket = charge_ticket(slot, GetCurrentTransactionStartTimestamp());
+                slot->in_flight++;
+            }
+        }
+        LWLockRelease(slot_lock(slot));
+        if (noted)
+            charge_note(slot, held->pool, held->rep, held->day, held->effect);
+        if (usable || config_is_draft(key->tenant))
+            return usable;
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+static Datum column(const TriggerData* data, HeapTuple tuple, const char* name, bool* isnull) {
+    AttrNumber number = get_attnum(RelationGetRelid(data->tg_relation), name);
+    return heap_getattr(tuple, number, RelationGetDescr(data->tg_relation), isnull);
+}
+
+static const TriggerData* trigger_data(FunctionCallInfo fcinfo) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("this function can only be called as a trigger")));
+    return reinterpret_cast<const TriggerData*>(fcinfo->context);
+}
+
+static TenantKey record_key(const TriggerData* data) {
+    bool isnull;
+    return {MyDatabaseId, RelationGetRelid(data->tg_relation),
+            DatumGetInt64(column(data, data->tg_trigtuple, "tenant", &isnull))};
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_record_ending);
+
+// BEFORE UPDATE on assignment, for rows of a rep that end.
+Datum leadroute_record_ending(PG_FUNCTION_ARGS) {
+    const TriggerData* data = trigger_data(fcinfo);
+    if (!shared_ready())
+        PG_RETURN_POINTER(data->tg_newtuple);
+    TenantKey key = record_key(data);
+    bool isnull;
+    Held held = {};
+    held.effect = core::Effect::end;
+    held.rep = DatumGetInt64(column(data, data->tg_trigtuple, "rep", &isnull));
+    held.turns = 1;
+    int64 ticket;
+    if (!return_note(&key, &held, &ticket))
+        record_edited(key.assignment, key.tenant, false);
+    PG_RETURN_POINTER(data->tg_newtuple);
+}
+}
