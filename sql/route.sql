@@ -97,11 +97,11 @@ CREATE FUNCTION leadroute._pool_memory(tenant bigint,
     OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
     OUT in_flight integer, OUT own_in_flight integer, OUT deficit double precision,
     OUT active boolean, OUT reason text, OUT member_used integer, OUT member_cap integer,
-    OUT rep_used integer, OUT rep_cap integer)
+    OUT rep_used integer, OUT rep_cap integer, OUT open_used integer, OUT open_cap integer)
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_pool_memory';
 COMMENT ON FUNCTION leadroute._pool_memory(bigint) IS
-    'Pool members as they stand: received and the used counts include what is in flight, that is reserved by transactions that have not ended; own_in_flight is this transaction''s part of it. reason: rep_paused, member_paused, rep_cap, member_cap.';
+    'Pool members as they stand: received and the used counts include what is in flight, that is reserved by transactions that have not ended; own_in_flight is this transaction''s part of it. reason: why it is away, as in the explanations. open_used: of reps whose open leads are counted.';
 
 CREATE FUNCTION leadroute._day_memory(tenant bigint,
     OUT rep bigint, OUT day date, OUT used integer, OUT in_flight integer, OUT own_in_flight integer)
@@ -115,6 +115,13 @@ CREATE FUNCTION leadroute._member_day_memory(tenant bigint,
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_member_day_memory';
 COMMENT ON FUNCTION leadroute._member_day_memory(bigint) IS 'Leads of each pool member by calendar day, for the days that are kept.';
+
+CREATE FUNCTION leadroute._open_memory(tenant bigint,
+    OUT rep bigint, OUT open integer, OUT in_flight integer, OUT own_in_flight integer, OUT own_ending integer)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_open_memory';
+COMMENT ON FUNCTION leadroute._open_memory(bigint) IS
+    'Open leads of each rep who has a capacity or is in a pool that goes by them. own_ending: ended by this transaction; they count until it commits.';
 
 CREATE FUNCTION leadroute._in_flight(OUT pid integer, OUT since timestamptz, OUT reservations bigint)
     RETURNS SETOF record

@@ -75,6 +75,31 @@ $$;
 COMMENT ON FUNCTION leadroute._verify_caps(bigint) IS
     'Leads that the engine gave beyond a rep''s or a pool member''s daily cap in force at the pick.';
 
+CREATE FUNCTION leadroute._verify_open_caps(tenant bigint) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
+AS $$
+    -- A rep's leads are played through in the order of the clock. decided_at follows the order of the
+    -- picks, and ended_at comes before the moment when the end frees anything: so what is open here at
+    -- a pick was open then. What is decided at the same moment as a pick is taken as later.
+    WITH capped AS MATERIALIZED (
+        SELECT DISTINCT a.rep FROM leadroute.assignment a
+        WHERE a.tenant = _verify_open_caps.tenant AND a.open_cap IS NOT NULL
+    ), lead AS MATERIALIZED (
+        SELECT a.rep, a.decided_at, a.ended_at, CASE WHEN a.method <> 'manual' THEN a.open_cap END AS open_cap
+        FROM leadroute.assignment a JOIN capped USING (rep)
+        WHERE a.tenant = _verify_open_caps.tenant
+    ), step AS (
+        SELECT l.rep, l.decided_at AS at, 1 AS change, l.open_cap FROM lead l
+        UNION ALL
+        SELECT l.rep, greatest(l.ended_at, l.decided_at), -1, NULL FROM lead l WHERE l.ended_at IS NOT NULL
+    ), played AS (
+        SELECT s.open_cap, sum(s.change) OVER (PARTITION BY s.rep ORDER BY s.at, s.change, s.open_cap IS NULL
+            ROWS UNBOUNDED PRECEDING) AS open FROM step s)
+    SELECT count(*) FROM played p WHERE p.open > p.open_cap
+$$;
+COMMENT ON FUNCTION leadroute._verify_open_caps(bigint) IS
+    'Leads that the engine gave to a rep who had as many open as the capacity in force at the pick.';
+
 CREATE FUNCTION leadroute._verify_drift(tenant bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
@@ -82,6 +107,7 @@ DECLARE
     pools jsonb;
     days jsonb;
     member_days jsonb;
+    open_leads jsonb;
     difference bigint;
 BEGIN
     -- Settled turns and this transaction's own are in the rows that the next statement sees, those
@@ -94,8 +120,10 @@ BEGIN
             FROM leadroute._day_memory(_verify_drift.tenant) m),
         (SELECT jsonb_agg(jsonb_build_object('pool', m.pool, 'rep', m.rep, 'day', m.day,
                 'many', m.used - m.in_flight + m.own_in_flight))
-            FROM leadroute._member_day_memory(_verify_drift.tenant) m)
-    INTO pools, days, member_days;
+            FROM leadroute._member_day_memory(_verify_drift.tenant) m),
+        (SELECT jsonb_agg(jsonb_build_object('rep', m.rep, 'many', m.open - m.in_flight + m.own_in_flight - m.own_ending))
+            FROM leadroute._open_memory(_verify_drift.tenant) m)
+    INTO pools, days, member_days, open_leads;
 
     WITH pool_memory AS (
         SELECT m.* FROM jsonb_to_recordset(pools) AS m (pool integer, rep bigint, many bigint)
@@ -103,6 +131,12 @@ BEGIN
         SELECT m.* FROM jsonb_to_recordset(days) AS m (rep bigint, day date, many bigint)
     ), member_memory AS (
         SELECT m.* FROM jsonb_to_recordset(member_days) AS m (pool integer, rep bigint, day date, many bigint)
+    ), open_memory AS (
+        SELECT m.* FROM jsonb_to_recordset(open_leads) AS m (rep bigint, many bigint)
+    ), open_lead AS (
+        SELECT a.rep, count(*) AS many FROM leadroute.assignment a
+        WHERE a.tenant = _verify_drift.tenant AND a.rep IN (SELECT m.rep FROM open_memory m) AND a.ended_at IS NULL
+        GROUP BY a.rep
     ), member AS (
         SELECT p.id AS pool, m.rep FROM leadroute.pool_member m
         JOIN leadroute.pool p ON p.tenant = m.tenant AND p.name = m.pool
@@ -123,6 +157,8 @@ BEGIN
     SELECT coalesce(sum(abs(d.difference)), 0) INTO difference FROM (
         SELECT coalesce(m.many, 0) - coalesce(r.many, 0) AS difference
         FROM member FULL JOIN pool_memory m USING (pool, rep) LEFT JOIN received r USING (pool, rep)
+        UNION ALL
+        SELECT m.many - coalesce(o.many, 0) FROM open_memory m LEFT JOIN open_lead o USING (rep)
         UNION ALL
         SELECT m.many - coalesce(sum(u.many), 0)
         FROM day_memory m LEFT JOIN used u USING (rep, day) GROUP BY m.rep, m.day, m.many
@@ -153,7 +189,7 @@ BEGIN
         SELECT count(*) AS many FROM leadroute.assignment a
         WHERE a.tenant = _verify_for.tenant AND a.ended_at IS NULL
         GROUP BY a.lead_table, a.lead_id HAVING count(*) > 1) d;
-    overshoot := leadroute._verify_caps(_verify_for.tenant);
+    overshoot := leadroute._verify_caps(_verify_for.tenant) + leadroute._verify_open_caps(_verify_for.tenant);
 
     -- Transactions settle between the reading of memory and of the record: what is wrong stays wrong.
     FOR attempt IN 1 .. 50 LOOP
@@ -169,4 +205,4 @@ CREATE FUNCTION leadroute.verify(tenant bigint DEFAULT 0,
     OUT lost bigint, OUT "double" bigint, OUT overshoot bigint, OUT drift bigint, OUT orphan bigint)
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.verify(bigint) IS
-    'All 0 when the promises hold. lost: leads without any record; double: open episodes beyond one per lead; overshoot: leads given by the engine beyond a daily cap in force then; drift: turns by which shared memory differs from the record, looked at up to 50 times within a second since transactions settle meanwhile; orphan: open episodes without a lead. Reads whole tables. Run it in READ COMMITTED: a transaction of a higher level has an old snapshot, and may see drift that is none.';
+    'All 0 when the promises hold. lost: leads without any record; double: open episodes beyond one per lead; overshoot: leads given by the engine beyond a daily cap or a capacity in force then; drift: turns by which shared memory differs from the record, looked at up to 50 times within a second since transactions settle meanwhile; orphan: open episodes without a lead. Reads whole tables. Run it in READ COMMITTED: a transaction of a higher level has an old snapshot, and may see drift that is none.';

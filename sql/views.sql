@@ -73,7 +73,8 @@ COMMENT ON VIEW leadroute.queue IS 'Leads that wait: in the queue of a pool, or 
 CREATE FUNCTION leadroute._pool_rows_for(caller name, tenant bigint,
     OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
     OUT deficit double precision, OUT active boolean, OUT reason text,
-    OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer)
+    OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer,
+    OUT open_used integer, OUT open_cap integer)
     RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -82,7 +83,7 @@ DECLARE
     all_rows CONSTANT boolean := leadroute._require_for(caller, tenant, '{app,manager,rep}') IN ('admin', 'app');
 BEGIN
     RETURN QUERY SELECT m.pool, m.rep, m.weight, m.received, m.deficit, m.active, m.reason,
-        m.member_used, m.member_cap, m.rep_used, m.rep_cap
+        m.member_used, m.member_cap, m.rep_used, m.rep_cap, m.open_used, m.open_cap
     FROM leadroute._pool_memory(_pool_rows_for.tenant) m
     WHERE all_rows
        OR m.rep IN (SELECT o.rep FROM leadroute._my_reps_for(caller) o WHERE o.tenant = _pool_rows_for.tenant)
@@ -93,7 +94,8 @@ COMMENT ON FUNCTION leadroute._pool_rows_for(name, bigint) IS '_pool_rows() of a
 CREATE FUNCTION leadroute._pool_rows(tenant bigint,
     OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
     OUT deficit double precision, OUT active boolean, OUT reason text,
-    OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer)
+    OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer,
+    OUT open_used integer, OUT open_cap integer)
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute._pool_rows(bigint) IS
@@ -104,8 +106,10 @@ CREATE VIEW leadroute.pool_state WITH (security_invoker = true) AS
     SELECT p.tenant, p.name AS pool, m.rep, r.name, m.weight, m.received,
         round((m.received + m.deficit)::numeric, 6) AS due, round(m.deficit::numeric, 6) AS deficit,
         m.member_used AS today, coalesce(o.open, 0) AS open, m.active AS available,
-        leadroute._state_words(m.reason, CASE m.reason WHEN 'rep_cap' THEN m.rep_used ELSE m.member_used END,
-            CASE m.reason WHEN 'rep_cap' THEN m.rep_cap ELSE m.member_cap END) AS unavailable_reason
+        leadroute._state_words(m.reason,
+            CASE m.reason WHEN 'rep_cap' THEN m.rep_used WHEN 'member_cap' THEN m.member_used WHEN 'open_cap' THEN m.open_used END,
+            CASE m.reason WHEN 'rep_cap' THEN m.rep_cap WHEN 'member_cap' THEN m.member_cap WHEN 'open_cap' THEN m.open_cap END)
+            AS unavailable_reason
     FROM (SELECT DISTINCT tenant FROM leadroute.pool) tenants
         CROSS JOIN LATERAL leadroute._pool_rows(tenants.tenant) m
         JOIN leadroute.pool p ON p.tenant = tenants.tenant AND p.id = m.pool

@@ -298,7 +298,7 @@ AS $$
                  THEN coalesce(leadroute._pool_name(a.pool, a.tenant), 'unmatched') END,
         'rule', (SELECT jsonb_build_object('id', a.rule, 'name', (SELECT r.name FROM leadroute.rule r
                     WHERE r.tenant = a.tenant AND r.id = a.rule)) WHERE a.rule IS NOT NULL),
-        'day', a.day, 'rep_cap', a.rep_cap, 'member_cap', a.member_cap, 'label', a.label,
+        'day', a.day, 'rep_cap', a.rep_cap, 'member_cap', a.member_cap, 'open_cap', a.open_cap, 'label', a.label,
         'rule_errors', (SELECT coalesce(jsonb_agg(e.error || jsonb_build_object('name',
                     (SELECT r.name FROM leadroute.rule r WHERE r.tenant = a.tenant
                      AND r.id = (e.error ->> 'rule')::bigint)) ORDER BY e.n), '[]')
@@ -330,6 +330,7 @@ AS $$
             || coalesce(', ' || leadroute._measure(candidate), '')
         WHEN 'rep_cap' THEN format('daily cap reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
         WHEN 'member_cap' THEN format('daily cap in this pool reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
+        WHEN 'open_cap' THEN format('capacity reached, %s of %s leads open', candidate ->> 'used', candidate ->> 'cap')
         ELSE leadroute._state_words(candidate ->> 'state') END
 $$;
 COMMENT ON FUNCTION leadroute._candidate_words(jsonb) IS 'Why one member was, or was not, the one to receive a lead, with counts.';

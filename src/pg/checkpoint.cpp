@@ -89,6 +89,8 @@ static bool image_tickets(Image* image, TenantSlot* slot) {
     const PendingCharge* pending =
         slot->pending_count == 0 ? NULL : static_cast<PendingCharge*>(chunk_address(slot->pending));
     for (int32 i = 0; i < slot->pending_count; i++) {
+        if (pending[i].effect == core::Effect::end)
+            continue; // what is open is no part of a checkpoint
         // rows without a ticket cannot be told from those of others
         if (image->in_flight == image->room_in_flight || pending[i].ticket == 0)
             return false;

@@ -45,6 +45,8 @@ static void take(const Pick* picked, Decision* d) {
     d->slot = picked->slot;
     d->assigned = true;
     row->ticket = picked->ticket;
+    if (picked->decided_at != 0)
+        row->decided_at = picked->decided_at;
     row->has_rep = true;
     row->rep = picked->rep;
     row->pool = picked->pool;

@@ -90,5 +90,7 @@ void slot_end_held(TenantSlot* slot, const Held* held, bool kept, const ZoneDays
         block_drop(slot_block(slot), held, zones);
     if (held->effect == core::Effect::turn)
         slot->counter[kept ? COUNT_ROUTED : COUNT_REFUNDED] += held->turns;
+    else if (kept && held->effect == core::Effect::end)
+        (void)slot_clock(slot, GetCurrentTimestamp());
     slot->in_flight -= held->turns;
 }

@@ -60,6 +60,11 @@ static const DayCounts* rep_counts(const Look* l, int64 rep, TenantBlock** block
     return days != NULL ? days : block_rep_days(l->block, rep);
 }
 
+static const OpenCount* rep_open(const Look* l, int64 rep) {
+    const OpenCount* open = l->counts == NULL ? NULL : block_rep_open(l->counts, rep, l->aside);
+    return open != NULL ? open : block_rep_open(l->block, rep);
+}
+
 static const MemberState* member_counts(const Look* l, int32 pool, int64 rep, TenantBlock** block) {
     const MemberState* counts =
         l->counts == NULL ? NULL : block_member_state(l->counts, pool, rep, l->aside);
@@ -68,6 +73,7 @@ static const MemberState* member_counts(const Look* l, int32 pool, int64 rep, Te
 }
 
 struct OwnTotal {
+    core::Effect effect;
     int32 pool; // -1: any
     int64 rep;
     DateADT day; // DATEVAL_NOBEGIN: any
@@ -76,7 +82,7 @@ struct OwnTotal {
 
 static void add_own(void* context, const Held* charge) {
     OwnTotal* total = static_cast<OwnTotal*>(context);
-    if (charge->effect == core::Effect::turn && charge->rep == total->rep && (total->pool < 0 || charge->pool == total->pool) &&
+    if (charge->effect == total->effect && charge->rep == total->rep && (total->pool < 0 || charge->pool == total->pool) &&
         (total->day == DATEVAL_NOBEGIN || charge->day == total->day))
         total->turns += charge->turns;
 }
@@ -86,7 +92,7 @@ static int64 own_turns(const Look* l, const TenantBlock* block, int32 pool, int6
                        DateADT day) {
     if (block != l->counts)
         return 0;
-    OwnTotal total = {pool, rep, day, 0};
+    OwnTotal total = {core::Effect::turn, pool, rep, day, 0};
     charge_visit(l->slot, add_own, &total);
     return total.turns;
 }
@@ -122,6 +128,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_pool_memory);
 PG_FUNCTION_INFO_V1(leadroute_day_memory);
 PG_FUNCTION_INFO_V1(leadroute_member_day_memory);
+PG_FUNCTION_INFO_V1(leadroute_open_memory);
 PG_FUNCTION_INFO_V1(leadroute_in_flight);
 PG_FUNCTION_INFO_V1(leadroute_stat);
 PG_FUNCTION_INFO_V1(leadroute_forget);
@@ -130,7 +137,7 @@ PG_FUNCTION_INFO_V1(leadroute_memory);
 PG_FUNCTION_INFO_V1(leadroute_event_worker);
 
 // _pool_memory(tenant) -> (pool, rep, weight, received, in_flight, own_in_flight, deficit, active,
-// reason, member_used, member_cap, rep_used, rep_cap)
+// reason, member_used, member_cap, rep_used, rep_cap, open_used, open_cap)
 Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
     Look l;
     look(&l, PG_GETARG_INT64(0));
@@ -147,8 +154,8 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         const MemberState* counted = member_counts(&l, pool->id, rep->id, &counts);
         const DayCounts* rep_days = rep_counts(&l, rep->id, &rep_block);
         int64 own = own_turns(&l, counts, pool->id, rep->id, DATEVAL_NOBEGIN);
-        Datum values[13];
-        bool nulls[13] = {};
+        Datum values[15];
+        bool nulls[15] = {};
         values[0] = Int32GetDatum(pool->id);
         values[1] = Int64GetDatum(rep->id);
         values[2] = Float8GetDatum(l.block->tag(i)->weight);
@@ -164,6 +171,10 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         values[10] = cap_value(member->cap, &nulls[10]);
         values[11] = Int32GetDatum(used_today(rep_days, today));
         values[12] = cap_value(rep->cap, &nulls[12]);
+        const OpenCount* open = rep_open(&l, rep->id);
+        nulls[13] = open->known != OpenKnown::yes;
+        values[13] = Int32GetDatum(open->used);
+        values[14] = cap_value(rep->open_cap, &nulls[14]);
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
     return (Datum)0;
@@ -196,6 +207,32 @@ Datum leadroute_member_day_memory(PG_FUNCTION_ARGS) {
     return (Datum)0;
 }
 
+// _open_memory(tenant) -> (rep, open, in_flight, own_in_flight, own_ending)
+Datum leadroute_open_memory(PG_FUNCTION_ARGS) {
+    Look l;
+    look(&l, PG_GETARG_INT64(0));
+    ReturnSetInfo* rows = start_rows(fcinfo);
+    for (int32 i = 0; i < l.block->rep_count; i++) {
+        int64 rep = l.block->rep(i)->id;
+        const OpenCount* open = rep_open(&l, rep);
+        if (open->known != OpenKnown::yes)
+            continue;
+        bool shared_count = l.counts != NULL && open == block_rep_open(l.counts, rep, l.aside);
+        OwnTotal turns = {core::Effect::turn, -1, rep, DATEVAL_NOBEGIN, 0};
+        OwnTotal ended = {core::Effect::end, -1, rep, DATEVAL_NOBEGIN, 0};
+        if (shared_count) {
+            charge_visit(l.slot, add_own, &turns);
+            charge_visit(l.slot, add_own, &ended);
+        }
+        Datum values[] = {Int64GetDatum(rep), Int32GetDatum(open->used),
+                          Int32GetDatum(open->in_flight), Int32GetDatum((int32)turns.turns),
+                          Int32GetDatum((int32)ended.turns)};
+        bool nulls[5] = {};
+        tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
+    }
+    return (Datum)0;
+}
+
 // _in_flight() -> (pid, since, reservations): of this database; pid null: prepared.
 Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
     require_select("in_flight");
@@ -220,6 +257,8 @@ Datum leadroute_in_flight(PG_FUNCTION_ARGS) {
         for (int32 k = 0; k < slot->pending_count; k++) {
             const PendingCharge* charge =
                 static_cast<const PendingCharge*>(chunk_address(slot->pending)) + k;
+            if (charge->effect != core::Effect::turn)
+                continue;
             turns += charge->turns;
             since = Min(since, charge->since);
         }

@@ -206,8 +206,9 @@ static int32* scratch(int32 members) {
 
 typedef void (*Action)(Site* site, Pick* result);
 
-static void note(TenantSlot* slot, Pick* result) {
+static void note(TenantSlot* slot, const PickRequest* request, Pick* result) {
     result->slot = slot;
+    result->decided_at = slot_clock(slot, request->now);
     result->ticket = charge_ticket(slot, GetCurrentTransactionStartTimestamp());
     slot->in_flight++;
     if (++slot->since_checkpoint >= 1000 &&
@@ -238,7 +239,7 @@ static void act_shared(const TenantKey* key, Site* site, Action action, Pick* re
                 (site->request->ref == RefNeed::none || scratch_size >= members)) {
                 action(site, result);
                 if (result->found)
-                    note(slot, result);
+                    note(slot, site->request, result);
                 done = true;
             }
         }
@@ -272,7 +273,7 @@ static bool act_beside(const TenantKey* key, TenantSlot* slot, Site* site, Actio
             site->beside = slot_block(slot);
             action(site, result);
             if (result->found)
-                note(slot, result);
+                note(slot, site->request, result);
         }
         LWLockRelease(slot_lock(slot));
         if (known || !loaded)

@@ -26,6 +26,7 @@ struct Pick {
     int64 rep;
     int32 pool; // id of the pool that gave the rep, 0: none
     DateADT day;
+    TimestampTz decided_at; // 0: the request's
     int32 rep_cap; // in force, kNoCap: none
     int32 member_cap;
     int32 open_cap;

@@ -197,6 +197,14 @@ void* chunk_address(dsa_pointer chunk) {
     return reinterpret_cast<void*>(TYPEALIGN(kBlockAlign, dsa_get_address(attached_area(), chunk)));
 }
 
+TimestampTz slot_clock(TenantSlot* slot, TimestampTz now) {
+    constexpr TimestampTz kMoment = 10 * USECS_PER_SEC;
+    if (now <= slot->last_pick && slot->last_pick - now < kMoment)
+        now = slot->last_pick + 1;
+    slot->last_pick = now;
+    return now;
+}
+
 TenantBlock* slot_block(TenantSlot* slot) {
     return static_cast<TenantBlock*>(chunk_address(slot->chunk));
 }
@@ -312,7 +320,7 @@ static void slot_start(TenantSlot* slot, const TenantKey* key) {
     slot->checkpoint_wanted = false;
     slot->checkpoint_by = 0;
     slot->recount = false;
-    slot->last_used = GetCurrentTimestamp();
+    slot->last_used = slot->last_pick = GetCurrentTimestamp();
     memset(slot->counter, 0, sizeof(slot->counter));
     memset(slot->recent, 0, sizeof(slot->recent));
     pg_atomic_write_u64(&slot->wanted_generation, pg_atomic_read_u64(&shared->generation));

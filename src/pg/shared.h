@@ -74,6 +74,7 @@ struct TenantSlot {
     int checkpoint_by; // pid of who is writing one, 0: nobody
     bool recount;      // the record was edited by hand: load anew once nothing is in flight
     TimestampTz last_used;
+    TimestampTz last_pick; // or end of an open lead; see slot_clock()
     int64 counter[kCounters];
     RecentAlert recent[kRecentAlerts];
 };
@@ -137,6 +138,11 @@ void slots_outdate(Oid database, int64 tenant, bool all_tenants);
 void slots_displace(const TenantKey* key);
 // Frees the slot's block and the slot itself if nothing is in flight; returns whether it did.
 bool slot_forget(const TenantKey* key);
+
+// The time of a pick, or of the end of an open lead: the clock's, but never before that of an earlier
+// one, so that the record tells their order. The slot's lock is held. (A clock that was set back by
+// more than a moment is followed.)
+TimestampTz slot_clock(TenantSlot* slot, TimestampTz now);
 
 // The block of a slot; its lock is held and its chunk valid.
 TenantBlock* slot_block(TenantSlot* slot);
