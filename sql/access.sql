@@ -228,6 +228,7 @@ AS $$
     SELECT ARRAY['USAGE ON SCHEMA leadroute'] || CASE WHEN level = 'admin' THEN ARRAY[
         'SELECT ON ALL TABLES IN SCHEMA leadroute',
         'INSERT, UPDATE, DELETE ON leadroute.rep, leadroute.pool, leadroute.pool_member, leadroute.rule',
+        'INSERT, UPDATE, DELETE ON leadroute.territory, leadroute.territory_entry',
         'UPDATE ON leadroute.lead_table',
         'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert']
     ELSE ARRAY[

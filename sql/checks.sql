@@ -36,6 +36,21 @@ COMMENT ON FUNCTION leadroute._is_time_zone(text) IS 'Whether this is the full n
 
 -- rep -----------------------------------------------------------------------------------------
 
+CREATE FUNCTION leadroute._skill_problem(skills jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN leadroute._name_problem(s.key, 100) IS NOT NULL
+            THEN format('The name "%s" %s.', left(s.key, 100), leadroute._name_problem(s.key, 100))
+        WHEN s.key ~ '[<>=]' THEN format('The name "%s" contains <, > or =.', s.key)
+        ELSE format('The level of "%s" is %s.', s.key, s.value) END
+    FROM jsonb_each(CASE jsonb_typeof(skills) WHEN 'object' THEN skills ELSE '{}' END) s
+    WHERE leadroute._name_problem(s.key, 100) IS NOT NULL OR s.key ~ '[<>=]'
+       OR CASE jsonb_typeof(s.value) WHEN 'number' THEN abs(s.value::numeric) > 1000000 END
+    ORDER BY s.key LIMIT 1
+$$;
+COMMENT ON FUNCTION leadroute._skill_problem(jsonb) IS
+    'What is wrong with the names of skills, or with levels that are numbers; NULL when they will do.';
+
 CREATE FUNCTION leadroute._check_rep() RETURNS trigger
     LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
 AS $$
@@ -73,6 +88,9 @@ BEGIN
             WHERE jsonb_typeof(s.value) <> 'number') THEN ARRAY[
             format('the skills of rep %s are not levels by name', NEW.id),
             format('Given is %s.', coalesce(NEW.skills::text, 'NULL')), 'Give an object such as {"enterprise": 3}.']
+        WHEN leadroute._skill_problem(NEW.skills) IS NOT NULL THEN ARRAY[
+            format('the skills of rep %s name what no rule can ask for', NEW.id), leadroute._skill_problem(NEW.skills),
+            'Give names of 1 to 100 characters without <, > and =, and levels up to 1000000.']
         WHEN NOT (NEW.location[0] BETWEEN -180 AND 180 AND NEW.location[1] BETWEEN -90 AND 90) THEN ARRAY[
             format('location %s is not on the globe', NEW.location), 'It is (longitude, latitude) in degrees.',
             'Longitude is -180 to 180, latitude -90 to 90.']
@@ -264,8 +282,7 @@ AS $$
 DECLARE
     on_conflict CONSTANT boolean := leadroute._on_conflict();
     added CONSTANT boolean := TG_OP = 'INSERT';
-    later CONSTANT text := CASE WHEN NEW.needs IS NOT NULL THEN 'needs'
-        WHEN NEW.territory IS NOT NULL THEN 'territory' WHEN NEW.sla IS NOT NULL THEN 'sla' END;
+    later CONSTANT text := CASE WHEN NEW.sla IS NOT NULL THEN 'sla' END;
     namesake leadroute.rule;
     problem text[];
 BEGIN
@@ -289,11 +306,11 @@ BEGIN
             format('rule "%s" has no position', NEW.name), 'Rules are tried by ascending position.', 'Give a number.']
         WHEN later IS NOT NULL THEN ARRAY[
             format('%s is not available in this version', later),
-            format('It was given for rule "%s".', NEW.name), 'Leave it out; the target is a pool or a rep.']
+            format('It was given for rule "%s".', NEW.name), 'Leave it out.']
         WHEN num_nonnulls(NEW.pool, NEW.rep, NEW.territory) <> 1 THEN ARRAY[
             format('rule "%s" has %s', NEW.name,
-                CASE num_nonnulls(NEW.pool, NEW.rep) WHEN 0 THEN 'no target' ELSE 'two targets' END),
-            'A rule says who receives the leads that match it.', 'Give either pool or rep.']
+                CASE num_nonnulls(NEW.pool, NEW.rep, NEW.territory) WHEN 0 THEN 'no target' WHEN 2 THEN 'two targets' ELSE 'three targets' END),
+            'A rule says who receives the leads that match it.', 'Give either pool, rep or territory.']
         WHEN NEW.overflow_pool = NEW.pool THEN ARRAY[
             format('rule "%s" overflows into its own pool', NEW.name),
             'The overflow pool is asked when nobody in the target is eligible.', 'Name another pool, or NULL.']

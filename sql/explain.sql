@@ -9,7 +9,7 @@ CREATE FUNCTION leadroute._explain(lead regclass, tenant bigint, lead_row record
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_explain_lead';
 COMMENT ON FUNCTION leadroute._explain(regclass, bigint, record, jsonb) IS
-    'Decides for a row of the lead table without taking a turn or writing anything: a row for each member asked, in order, for each rule that failed, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing, LR012 without the level that explain() takes.';
+    'Decides for a row of the lead table without taking a turn or writing anything: a row for each member asked, in order, for each rule that failed or whose territory does not know the key, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing, LR012 without the level that explain() takes.';
 
 CREATE FUNCTION leadroute._explain_tenant(attachment leadroute.lead_table, lead jsonb, tenant bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -81,7 +81,7 @@ COMMENT ON FUNCTION leadroute._explain_lead(text, jsonb, bigint) IS
     'The relation of the lead, its tenant, and the lead with it; raises LR005 where its table has no such columns, LR002, LR012.';
 
 CREATE FUNCTION leadroute._explain_rules(lead_table text, tenant bigint, matched bigint,
-    faults jsonb) RETURNS TABLE (rule bigint, rule_name text, outcome text, reason text)
+    faults jsonb, misses jsonb) RETURNS TABLE (rule bigint, rule_name text, outcome text, reason text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.id, r.name, o.outcome, CASE o.outcome
@@ -90,9 +90,10 @@ AS $$
         WHEN 'inactive' THEN coalesce(f.message, 'not active')
         WHEN 'error' THEN format('%s (SQLSTATE %s)', f.message, f.outcome)
         ELSE CASE WHEN r.valid @> clock_timestamp() IS FALSE THEN 'outside its period of validity'
-            ELSE 'its condition does not hold' END END
+            ELSE coalesce(n.message, 'its condition does not hold') END END
     FROM leadroute.rule r
         LEFT JOIN jsonb_to_recordset(faults) AS f (rule bigint, outcome text, message text) ON f.rule = r.id
+        LEFT JOIN jsonb_to_recordset(misses) AS n (rule bigint, message text) ON n.rule = r.id
         -- rules are tried by position, then id
         LEFT JOIN leadroute.rule m ON m.tenant = r.tenant AND m.id = _explain_rules.matched
         CROSS JOIN LATERAL (SELECT CASE
@@ -104,7 +105,7 @@ AS $$
     WHERE r.tenant = _explain_rules.tenant AND r.lead_table = _explain_rules.lead_table
     ORDER BY r.position, r.id
 $$;
-COMMENT ON FUNCTION leadroute._explain_rules(text, bigint, bigint, jsonb) IS
+COMMENT ON FUNCTION leadroute._explain_rules(text, bigint, bigint, jsonb, jsonb) IS
     'What became of each rule, in the order they are tried.';
 
 CREATE FUNCTION leadroute._explain_member(outcome text, measure text, amount double precision, used integer,
@@ -142,7 +143,8 @@ BEGIN
     FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
         SELECT 'rule', r.rule, r.rule_name, NULL, NULL::bigint, r.outcome, r.reason, false
         FROM leadroute._explain_rules(_explain_words_for.lead_table, of_tenant, decision.rule,
-            jsonb_path_query_array(findings, '$[*] ? (@.kind == "fault")')) r WHERE NOT manual
+            jsonb_path_query_array(findings, '$[*] ? (@.kind == "fault")'),
+            jsonb_path_query_array(findings, '$[*] ? (@.kind == "missed")')) r WHERE NOT manual
     LOOP
         step := step + 1;
         RETURN NEXT;

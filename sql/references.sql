@@ -13,6 +13,8 @@ BEGIN
         RETURN NULL;
     ELSIF kind = 'rep' THEN
         PERFORM FROM leadroute.rep r WHERE r.tenant = _missing.tenant AND r.id = _missing.name::bigint;
+    ELSIF kind = 'territory' THEN
+        PERFORM FROM leadroute.territory t WHERE t.tenant = _missing.tenant AND t.name = _missing.name;
     ELSE
         PERFORM FROM leadroute.pool p WHERE p.tenant = _missing.tenant AND p.name = _missing.name;
     END IF;
@@ -23,7 +25,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._missing(text, bigint, text, text) IS
-    'Message, detail and hint when there is no such rep or pool; NULL when there is, or none is named.';
+    'Message, detail and hint when there is no such rep, pool or territory; NULL when there is, or none is named.';
 
 CREATE FUNCTION leadroute._missing_fallback(attachment leadroute.lead_table) RETURNS text[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -66,6 +68,7 @@ BEGIN
         problem := coalesce(
             leadroute._missing('pool', NEW.tenant, NEW.pool, format('Rule "%s" names it', NEW.name)),
             leadroute._missing('rep', NEW.tenant, NEW.rep::text, format('Rule "%s" names it', NEW.name)),
+            leadroute._missing('territory', NEW.tenant, NEW.territory, format('Rule "%s" names it', NEW.name)),
             leadroute._missing('pool', NEW.tenant, NEW.overflow_pool, format('Rule "%s" names it', NEW.name)));
     END CASE;
     IF problem IS NOT NULL THEN
@@ -98,6 +101,11 @@ AS $$
     WHERE kind = 'rep' AND m.tenant = _users_of.tenant AND m.rep = _users_of.id
     UNION ALL SELECT format('%s member(s)', count(*)) FROM leadroute.pool_member m
     WHERE kind = 'pool' AND m.tenant = _users_of.tenant AND m.pool = _users_of.name HAVING count(*) > 0
+    UNION ALL SELECT format('territory "%s" in %s', e.territory, CASE count(*) WHEN 1 THEN 'one entry' ELSE count(*) || ' entries' END)
+    FROM leadroute.territory_entry e
+    WHERE kind IN ('rep', 'pool') AND e.tenant = _users_of.tenant AND CASE kind
+        WHEN 'rep' THEN e.rep = _users_of.id WHEN 'pool' THEN e.pool = _users_of.name END
+    GROUP BY e.territory
     UNION ALL SELECT format('rule "%s" (%s)', r.name, r.id) FROM leadroute.rule r
     WHERE kind = 'rep' AND r.tenant = _users_of.tenant AND r.rep = _users_of.id
        OR kind = 'pool' AND r.tenant = _users_of.tenant AND _users_of.name IN (r.pool, r.overflow_pool)

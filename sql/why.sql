@@ -170,11 +170,14 @@ AS $$
 DECLARE
     facts CONSTANT jsonb := leadroute._explanation(explanation);
     failed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'rule_errors'), 0);
+    missed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'not_found'), 0);
     words text;
 BEGIN
     words := concat_ws('; ',
         CASE WHEN failed = 1 THEN '1 rule failed and was skipped'
              WHEN failed > 1 THEN format('%s rules failed and were skipped', failed) END,
+        CASE WHEN missed = 1 THEN 'not found in the territory of 1 rule'
+             WHEN missed > 1 THEN format('not found in the territories of %s rules', missed) END,
         CASE facts ->> 'note' WHEN 'unmatched' THEN 'no rule matched'
             WHEN 'pool_gone' THEN 'the pool no longer exists'
             WHEN 'nobody' THEN CASE WHEN facts #> '{tried,0}' IS NULL THEN 'could not be routed' END END,
@@ -303,6 +306,10 @@ AS $$
                     (SELECT r.name FROM leadroute.rule r WHERE r.tenant = a.tenant
                      AND r.id = (e.error ->> 'rule')::bigint)) ORDER BY e.n), '[]')
                 FROM jsonb_array_elements(x.facts -> 'rule_errors') WITH ORDINALITY AS e (error, n)),
+        'not_found', (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', m.rule,
+                    'name', (SELECT r.name FROM leadroute.rule r WHERE r.tenant = a.tenant
+                             AND r.id = m.rule::text::bigint)) ORDER BY m.n), '[]')
+                FROM jsonb_array_elements(x.facts -> 'not_found') WITH ORDINALITY AS m (rule, n)),
         'note', x.facts -> 'note',
         'tried', (SELECT coalesce(jsonb_agg(t.tried || jsonb_build_object(
                     'name', leadroute._pool_name(nullif((t.tried ->> 'pool')::integer, 0), a.tenant),
@@ -403,6 +410,10 @@ BEGIN
         SELECT format('  Rule %s failed and was skipped (SQLSTATE %s).',
             leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant), e.error ->> 'sqlstate')
         FROM jsonb_array_elements(facts -> 'rule_errors') WITH ORDINALITY AS e (error, n) ORDER BY e.n);
+    lines := lines || ARRAY(
+        SELECT format('  Rule %s was passed over: its territory has no entry for the lead.',
+            leadroute._rule_name(m.rule::bigint, a.tenant))
+        FROM jsonb_array_elements_text(facts -> 'not_found') WITH ORDINALITY AS m (rule, n) ORDER BY m.n);
     lines := lines || leadroute._why_given(a, facts, leadroute._origin(a));
     lines := lines || ('  Remark: ' || a.remark);
     lines := lines || CASE facts ->> 'note' WHEN 'pool_gone' THEN '  The pool it was meant for no longer exists.' END;

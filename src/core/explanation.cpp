@@ -1,9 +1,10 @@
-// Encoding: a first byte with the version, whether rules failed, whether pools were tried, and the
-// note; the rule errors if there are any; then each pool that was tried. Integers are base-128
-// varints, signed ones zigzag. A candidate's rep and deficit are written as differences to the
-// candidate before, which in a rotation are small: a byte is WAL and disk of every lead.
+// Encoding: a first byte with the version, whether rules failed or missed, whether pools were
+// tried, and the note; the rule errors and misses if there are any; then each pool that was tried.
+// Integers are base-128 varints, signed ones zigzag. A candidate's rep and deficit are written as
+// differences to the candidate before, which in a rotation are small: a byte is WAL and disk of
+// every lead.
 //
-//     first byte   vvftmnnn: version, failures, tried, a measure other than turns, note
+//     first byte   vvftmnnn: version, failures or misses, tried, a measure other than turns, note
 //     tried        twice the pool, and 1 when another follows; the measure, if the first byte says
 //                  so; members; one byte cccccooo (candidates; others, 7: their number follows)
 //     candidate    one byte sssssddd: state, and 0..6: the rep's difference plus 3, 7: it follows;
@@ -230,6 +231,14 @@ void encode_tried(Encoder& e, const Tried& tried, bool measured, bool more) noex
     }
 }
 
+void encode_misses(Encoder& e, const int64_t* rules, int32_t count) noexcept {
+    int32_t kept = std::min(count, kMaxMisses);
+    e.number(static_cast<uint64_t>(kept));
+    e.number(static_cast<uint64_t>(count - kept));
+    for (int32_t k = 0; k < kept; k++)
+        e.zigzag(rules[k]);
+}
+
 void rule_errors_to_json(Decoder& d, Json& j, bool any) noexcept {
     int32_t kept = any ? d.number_to(kMaxRuleErrors) : 0;
     int32_t more = any ? d.number_to(INT32_MAX) : 0;
@@ -248,6 +257,19 @@ void rule_errors_to_json(Decoder& d, Json& j, bool any) noexcept {
     j.text("]");
     if (more > 0)
         j.field(",\"more_rule_errors\":", more);
+}
+
+void misses_to_json(Decoder& d, Json& j, bool any) noexcept {
+    int32_t kept = any ? d.number_to(kMaxMisses) : 0;
+    int32_t more = any ? d.number_to(INT32_MAX) : 0;
+    if (kept == 0)
+        return;
+    j.text(",\"not_found\":[");
+    for (int32_t k = 0; k < kept && d.ok; k++)
+        j.field(k > 0 ? "," : "", d.zigzag());
+    j.text("]");
+    if (more > 0)
+        j.field(",\"more_not_found\":", more);
 }
 
 void candidate_to_json(Decoder& d, Json& j, Measure measure, Previous& previous) noexcept {
@@ -342,13 +364,15 @@ int32_t encode(const Explanation& explanation, uint8_t* out) noexcept {
     Encoder e{out};
     int32_t errors = std::max(explanation.rule_error_count, 0);
     int32_t kept = std::min(errors, kMaxRuleErrors);
+    int32_t misses = std::max(explanation.miss_count, 0);
     int32_t tried = std::clamp(explanation.tried_count, 0, kMaxTried);
+    bool failures = errors > 0 || misses > 0;
     bool measured = std::any_of(explanation.tried, explanation.tried + tried,
                                 [](const Tried& t) { return t.measure != Measure::turns; });
-    e.byte(static_cast<uint8_t>((kVersion << kVersionShift) | (errors > 0 ? kFailures : 0) |
+    e.byte(static_cast<uint8_t>((kVersion << kVersionShift) | (failures ? kFailures : 0) |
                                 (tried > 0 ? kTried : 0) | (measured ? kMeasured : 0) |
                                 static_cast<int>(explanation.note)));
-    if (errors > 0) {
+    if (failures) {
         e.number(static_cast<uint64_t>(kept));
         e.number(static_cast<uint64_t>(errors - kept));
     }
@@ -357,6 +381,8 @@ int32_t encode(const Explanation& explanation, uint8_t* out) noexcept {
         for (char c : explanation.rule_errors[k].sqlstate)
             e.byte(static_cast<uint8_t>(is_sqlstate_char(c) ? c : '?'));
     }
+    if (failures)
+        encode_misses(e, explanation.misses, misses);
     for (int32_t k = 0; k < tried; k++)
         encode_tried(e, explanation.tried[k], measured, k + 1 < tried);
     return e.length;
@@ -371,6 +397,7 @@ int32_t to_json(const uint8_t* bytes, int32_t length, char* out, int32_t room) n
         return -1;
     j.text("{");
     rule_errors_to_json(d, j, (first & kFailures) != 0);
+    misses_to_json(d, j, (first & kFailures) != 0);
     j.text(",\"tried\":[");
     bool more = (first & kTried) != 0;
     for (int32_t k = 0; more && d.ok && j.ok; k++) {

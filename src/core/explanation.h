@@ -55,6 +55,7 @@ struct Candidate {
 constexpr int kMaxCandidates = 16;
 constexpr int kMaxTried = 8;
 constexpr int kMaxRuleErrors = 8;
+constexpr int kMaxMisses = 8;
 
 // One pool (or, as pool 0, a rule's own rep) that was asked for a taker.
 struct Tried {
@@ -75,6 +76,8 @@ struct Explanation {
     Note note;
     int32_t rule_error_count; // may exceed kMaxRuleErrors: only the first are kept
     RuleError rule_errors[kMaxRuleErrors];
+    int32_t miss_count; // rules whose territory does not know the key; may exceed kMaxMisses
+    int64_t misses[kMaxMisses];
     int32_t tried_count; // at most kMaxTried
     Tried tried[kMaxTried];
 };

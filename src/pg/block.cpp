@@ -17,6 +17,9 @@ static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
     block->ready = place(&end, sizeof(int32) * room->members);
     block->waiting = place(&end, sizeof(int32) * room->members);
     block->by_rep = place(&end, sizeof(int32) * room->members);
+    block->skills = place(&end, sizeof(SkillState) * room->skills);
+    block->holders = place(&end, sizeof(SkillHolder) * room->holders);
+    block->skill_names = place(&end, room->skill_name_bytes);
     block->aside_reps = place(&end, sizeof(AsideRep) * room->aside_reps);
     block->aside_members = place(&end, sizeof(AsideMember) * room->aside_members);
     block->aside_rep_room = room->aside_reps;
@@ -37,16 +40,26 @@ void block_format(TenantBlock* block, const BlockRoom* room) {
     block->rep_count = room->reps;
     block->member_count = room->members;
     block->lane_count = room->lanes;
+    block->skill_count = room->skills;
+    block->holder_count = room->holders;
+    block->skill_name_bytes = room->skill_name_bytes;
+}
+
+BlockRoom block_room(const TenantBlock* block, int32 aside_reps, int32 aside_members) {
+    return {block->pool_count,
+            block->rep_count,
+            block->member_count,
+            block->aside_rep_room + aside_reps,
+            block->aside_member_room + aside_members,
+            block->lane_count,
+            block->skill_count,
+            block->holder_count,
+            block->skill_name_bytes};
 }
 
 void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int32 aside_members) {
     memcpy(static_cast<void*>(to), from, from->aside_reps);
-    BlockRoom room = {from->pool_count,
-                      from->rep_count,
-                      from->member_count,
-                      from->aside_rep_room + aside_reps,
-                      from->aside_member_room + aside_members,
-                      from->lane_count};
+    BlockRoom room = block_room(from, aside_reps, aside_members);
     lay_out(to, &room);
     memcpy(static_cast<void*>(to->aside_rep(0)), from->aside_rep(0),
            sizeof(AsideRep) * from->aside_rep_count);

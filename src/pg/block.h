@@ -105,6 +105,18 @@ struct PoolState {
     core::Queue queue;
 };
 
+// A skill, and the reps who have it: the holders from first_holder on, by rep index.
+struct SkillState {
+    uint32 name; // offset
+    int32 length;
+    int32 first_holder;
+    int32 holder_count;
+};
+struct SkillHolder {
+    int32 rep; // index
+    double level;
+};
+
 struct TenantBlock {
     int32 pool_count;
     int32 rep_count;
@@ -114,8 +126,10 @@ struct TenantBlock {
     int32 aside_rep_count, aside_rep_room;
     int32 aside_member_count, aside_member_room;
     uint64 aside_turns; // orders the turns of those aside whose pool is not here
+    int32 skill_count, holder_count, skill_name_bytes;
     uint32 pools, lanes, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
-    uint32 aside_reps, aside_members;                                 // these come last
+    uint32 skills, holders, skill_names;
+    uint32 aside_reps, aside_members; // these come last
     Size size;
 
     char* at(uint32 offset) { return reinterpret_cast<char*>(this) + offset; }
@@ -124,6 +138,8 @@ struct TenantBlock {
     RepState* rep(int32 i) { return reinterpret_cast<RepState*>(at(reps)) + i; }
     MemberState* member(int32 i) { return reinterpret_cast<MemberState*>(at(members)) + i; }
     core::Member* tag(int32 i) { return reinterpret_cast<core::Member*>(at(tags)) + i; }
+    SkillState* skill(int32 i) { return reinterpret_cast<SkillState*>(at(skills)) + i; }
+    SkillHolder* holder(int32 i) { return reinterpret_cast<SkillHolder*>(at(holders)) + i; }
     AsideRep* aside_rep(int32 i) { return reinterpret_cast<AsideRep*>(at(aside_reps)) + i; }
     AsideMember* aside_member(int32 i) {
         return reinterpret_cast<AsideMember*>(at(aside_members)) + i;
@@ -147,7 +163,12 @@ struct BlockRoom {
     int32 aside_reps;
     int32 aside_members;
     int32 lanes;
+    int32 skills;
+    int32 holders;
+    int32 skill_name_bytes;
 };
+// The room that a block has, and so much more aside.
+BlockRoom block_room(const TenantBlock* block, int32 aside_reps, int32 aside_members);
 
 // Bytes of a block with so many entries; block_format() lays one out, all else zero.
 Size block_size(const BlockRoom* room);

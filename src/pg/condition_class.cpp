@@ -101,6 +101,14 @@ static bool not_bare(Node* node, void* context) {
     case T_SQLValueFunction:
         // the others depend on the session's zone or user
         return reinterpret_cast<SQLValueFunction*>(node)->op != SVFOP_CURRENT_TIMESTAMP;
+    case T_CoerceViaIO: {
+        // a number's text
+        const CoerceViaIO* cast = reinterpret_cast<const CoerceViaIO*>(node);
+        Oid from = exprType(reinterpret_cast<const Node*>(cast->arg));
+        if (cast->resulttype != TEXTOID || (from != INT2OID && from != INT4OID && from != INT8OID))
+            return true;
+        break;
+    }
     case T_NullTest:
         if (reinterpret_cast<NullTest*>(node)->argisrow)
             return true;
@@ -160,12 +168,16 @@ static bool needs_author(Node* node, void* context) {
 }
 
 ConditionClass condition_class(Expr* planned) {
-    Node* node = reinterpret_cast<Node*>(planned);
-    if (IsA(node, Const)) {
-        const Const* value = reinterpret_cast<const Const*>(node);
+    if (IsA(planned, Const)) {
+        const Const* value = reinterpret_cast<const Const*>(planned);
         if (value->constisnull || !DatumGetBool(value->constvalue))
             return CONDITION_NEVER;
     }
+    return value_class(planned);
+}
+
+ConditionClass value_class(Expr* planned) {
+    Node* node = reinterpret_cast<Node*>(planned);
     if (!not_bare(node, NULL))
         return CONDITION_BARE;
     return needs_author(node, NULL) ? CONDITION_AS_AUTHOR : CONDITION_GUARDED;

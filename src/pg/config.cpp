@@ -166,6 +166,7 @@ void configuration_read(int64 tenant, Configuration* configuration) {
     read_reps(tenant, configuration, context);
     read_pools(tenant, configuration, context);
     read_members(tenant, configuration, context);
+    skills_read(tenant, &configuration->skills, context);
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
@@ -276,7 +277,13 @@ static void count_lacking(const Configuration* from, TenantBlock* replaced, Bloc
 }
 
 TenantBlock* configuration_block(const Configuration* from, TenantBlock* replaced) {
-    BlockRoom wanted = {from->pool_count, from->rep_count, from->member_count, 0, 0, 0};
+    BlockRoom wanted = {};
+    wanted.pools = from->pool_count;
+    wanted.reps = from->rep_count;
+    wanted.members = from->member_count;
+    wanted.skills = from->skills.names;
+    wanted.holders = from->skills.count;
+    wanted.skill_name_bytes = from->skills.name_bytes;
     for (int32 i = 0; i < from->pool_count; i++)
         wanted.lanes += from->pools[i].lanes;
     if (replaced != NULL) {
@@ -290,6 +297,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
     TenantBlock* block = reinterpret_cast<TenantBlock*>(TYPEALIGN(kBlockAlign, room));
     block_format(block, &wanted);
     fill_reps(block, from);
+    skills_fill(block, &from->skills);
     for (int32 i = 0; i < from->pool_count; i++) {
         PoolState* pool = block->pool(i);
         pool->id = from->pools[i].id;

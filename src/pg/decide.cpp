@@ -11,6 +11,7 @@ static void start(LeadTable* table, const Lead* lead, TimestampTz now, Decision*
     d->failures.first_message[0] = '\0';
     explanation.note = core::Note::none;
     explanation.rule_error_count = 0;
+    explanation.miss_count = 0;
     explanation.tried_count = 0;
     RecordRow* row = &d->row;
     row->tenant = lead->key.tenant;
@@ -24,7 +25,7 @@ static void start(LeadTable* table, const Lead* lead, TimestampTz now, Decision*
 }
 
 static void finish(Decision* d) {
-    if (!leadroute_explain && explanation.rule_error_count == 0)
+    if (!leadroute_explain && explanation.rule_error_count == 0 && explanation.miss_count == 0)
         return;
     d->row.explanation_length = core::encode(explanation, encoded);
     d->row.explanation = encoded;
@@ -38,6 +39,13 @@ static void explain_failures(const RuleFailures* failures) {
         error->rule = failures->failure[i].rule;
         memcpy(error->sqlstate, unpack_sql_state(failures->failure[i].sqlstate), 5);
     }
+}
+
+static void explain_misses(const RuleMisses* misses) {
+    explanation.miss_count = misses->count;
+    int kept = Min(misses->count, Min(kMaxFailures, core::kMaxMisses));
+    for (int i = 0; i < kept; i++)
+        explanation.misses[i] = misses->rule[i];
 }
 
 static void take(const Pick* picked, Decision* d) {
@@ -78,8 +86,11 @@ static void wait(const Pick* picked, const PickRequest* request, Decision* d) {
         return;
     d->alert = "nobody_available";
     d->alert_message =
-        picked->memory_full
-            ? "Shared memory of leadroute is full: raise leadroute.max_members."
+        picked->memory_full ? "Shared memory of leadroute is full: raise leadroute.max_members."
+        : request->needs != NULL
+            ? "All who have the skills that the lead needs, there and in overflow pools, are away "
+              "or "
+              "capped, or nobody has them."
             : "All its members, and those of its overflow pools, are away or capped.";
 }
 
@@ -91,14 +102,16 @@ static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
     const Rule* rule = d->rule;
     if (d->failures.count > 0)
         explain_failures(&d->failures);
+    explain_misses(rules_misses(rules->rules));
     if (rule == NULL) {
         explanation.note = core::Note::unmatched;
-        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table), now};
+        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table), now, NULL};
     }
     d->row.rule = rule->id;
     d->row.has_label = rule->has_label;
     d->row.label = rule->label;
-    return {&lead->key, rule->pool, rule->rep, rule->overflow_pool, ref_need(table), now};
+    const RuleAsk* ask = rules_asked(rules->rules);
+    return {&lead->key, ask->pool, ask->rep, rule->overflow_pool, ref_need(table), now, ask->needs};
 }
 
 static void settle(LeadTable* table, TenantRules* rules, const PickRequest* request,

@@ -5,13 +5,7 @@
 #include "shared.h"
 #include "tenant.h"
 #include "transaction.h"
-
-static TriggerData* trigger_data(FunctionCallInfo fcinfo) {
-    if (!CALLED_AS_TRIGGER(fcinfo))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-                        errmsg("this function can only be called as a trigger")));
-    return reinterpret_cast<TriggerData*>(fcinfo->context);
-}
+#include "trigger_call.h"
 
 static int64 tenant_column(const TriggerData* data, HeapTuple tuple) {
     AttrNumber number = get_attnum(RelationGetRelid(data->tg_relation), "tenant");

@@ -60,7 +60,7 @@ static void put_candidate(void* context, int32 pool, core::Measure measure,
 static void put_faults(ReturnSetInfo* rows, const RuleSet* rules) {
     for (const RuleFault* fault = rules_faults(rules); fault != NULL; fault = fault->next) {
         Row row;
-        row_start(&row, "fault");
+        row_start(&row, fault->missed ? "missed" : "fault");
         row_set(&row, E_RULE, Int64GetDatum(fault->rule));
         if (fault->sqlstate != 0)
             row_set(&row, E_OUTCOME, CStringGetTextDatum(unpack_sql_state(fault->sqlstate)));
@@ -130,8 +130,9 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_explain_lead);
 
 // _explain(lead regclass, tenant bigint, row record, given jsonb) -> SETOF (kind, rule, pool, rep,
-// outcome, measure, amount, used, cap, message, explanation); kind member, fault (of a rule),
-// decision (the last one). An explained lead's tenant column is of no account: `tenant` is.
+// outcome, measure, amount, used, cap, message, explanation); kind member, fault (of a rule), missed
+// (by a rule's territory), decision (the last one). An explained lead's tenant column is of no
+// account: `tenant` is.
 Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
     shared_require();
     require_level(PG_GETARG_INT64(1));

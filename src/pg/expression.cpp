@@ -1,4 +1,4 @@
-// Parsing and checking of one rule's condition.
+// Parsing and checking of one expression of a rule or territory.
 //
 // The text is parsed as the server parses a trigger's WHEN, with the lead's columns in sight and
 // nothing else, by its author and with a search_path nobody can plant objects in. What the server
@@ -12,6 +12,7 @@ extern "C" {
 #include "catalog/pg_proc.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_clause.h"
+#include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_relation.h"
@@ -25,9 +26,25 @@ constexpr int kMaxDepth = 200;
 
 constexpr char kSchemaHint[] =
     "Functions, operators and types outside pg_catalog must be written with their schema.";
-constexpr char kHint[] = "A condition is one boolean expression over the lead's columns. "
-                         "Functions, operators and types outside pg_catalog must be written with "
-                         "their schema.";
+
+// How messages speak of an expression, by ExpressionUse.
+struct Wording {
+    const char* of;
+    const char* hint;
+    const char* detail;
+};
+static const Wording kWordings[] = {
+    {"condition of rule", "A condition is one boolean expression over the lead's columns.",
+     "A condition is an SQL expression over the columns of one lead; it sees nothing else."},
+    {"needs of rule",
+     "Give an array of skills, such as ARRAY['enterprise>=2', 'licence:' || region].",
+     "Needs are an SQL expression over the columns of one lead that gives text[]."},
+    {"key of territory", "Give an expression over the lead's columns, such as postal_code.",
+     "A key is an SQL expression over the columns of one lead; it sees nothing else."}};
+
+static const Wording* wording(const Condition* condition) {
+    return &kWordings[static_cast<int>(condition->use)];
+}
 
 static void pin(const char* setting, const char* value) {
     (void)set_config_option(setting, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
@@ -151,18 +168,16 @@ static void check_column(Check* check, const Var* var) {
                  parser_errposition(check->parse, var->location)));
     }
     if (!column_readable(condition->lead, var->varattno, condition->author))
-        ereport(
-            ERROR,
-            (errcode(ERRCODE_LR_DENIED),
-             var->varattno == 0
-                 ? errmsg("permission denied for table %s",
-                          RelationGetRelationName(condition->lead))
-                 : errmsg("permission denied for column \"%s\" of table %s",
-                          NameStr(TupleDescAttr(columns, var->varattno - 1)->attname),
-                          RelationGetRelationName(condition->lead)),
-             errhint("The rule's author, role \"%s\", needs SELECT on what the condition reads.",
-                     GetUserNameFromId(condition->author, false)),
-             parser_errposition(check->parse, var->location)));
+        ereport(ERROR, (errcode(ERRCODE_LR_DENIED),
+                        var->varattno == 0
+                            ? errmsg("permission denied for table %s",
+                                     RelationGetRelationName(condition->lead))
+                            : errmsg("permission denied for column \"%s\" of table %s",
+                                     NameStr(TupleDescAttr(columns, var->varattno - 1)->attname),
+                                     RelationGetRelationName(condition->lead)),
+                        errhint("Its author, role \"%s\", needs SELECT on what it reads.",
+                                GetUserNameFromId(condition->author, false)),
+                        parser_errposition(check->parse, var->location)));
 }
 
 static bool check_function(Oid function, void* context) {
@@ -180,13 +195,12 @@ static bool check_function(Oid function, void* context) {
                         errhint("Use functions that are immutable or stable; now() is."),
                         parser_errposition(check->parse, check->location)));
     if (!function_executable(function, condition->author))
-        ereport(ERROR,
-                (errcode(ERRCODE_LR_DENIED),
-                 errmsg("permission denied for function %s", format_procedure(function)),
-                 errhint("The rule's author, role \"%s\", needs EXECUTE on what the condition "
-                         "calls.",
-                         GetUserNameFromId(condition->author, false)),
-                 parser_errposition(check->parse, check->location)));
+        ereport(ERROR, (errcode(ERRCODE_LR_DENIED),
+                        errmsg("permission denied for function %s", format_procedure(function)),
+                        errhint("Its author, role \"%s\", needs EXECUTE on what it "
+                                "calls.",
+                                GetUserNameFromId(condition->author, false)),
+                        parser_errposition(check->parse, check->location)));
     condition->functions = lappend_oid(condition->functions, function);
     return false;
 }
@@ -243,6 +257,25 @@ static bool check_node(Node* node, void* context) {
     return false;
 }
 
+// The expression over the lead, of the type that its use asks for.
+static Node* transform(const Condition* condition, ParseState* parse, Node* raw) {
+    if (condition->use == ExpressionUse::condition)
+        return transformWhereClause(parse, raw, EXPR_KIND_TRIGGER_WHEN, "a condition");
+    bool needs = condition->use == ExpressionUse::needs;
+    Node* tree = transformExpr(parse, raw, EXPR_KIND_TRIGGER_WHEN);
+    Oid type = exprType(tree);
+    Oid wanted = needs ? TEXTARRAYOID : TEXTOID;
+    Node* cast = coerce_to_target_type(
+        parse, tree, type, wanted, -1, needs ? COERCION_ASSIGNMENT : COERCION_EXPLICIT,
+        needs ? COERCE_IMPLICIT_CAST : COERCE_EXPLICIT_CAST, exprLocation(tree));
+    if (cast == NULL)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("it must be of type %s, not %s", format_type_be(wanted),
+                               format_type_be(type)),
+                        parser_errposition(parse, exprLocation(tree))));
+    return cast;
+}
+
 static bool too_long(const Condition* condition) {
     return strlen(condition->text) > kMaxConditionBytes;
 }
@@ -269,13 +302,17 @@ static void parse(void* argument) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("it is too long"),
                         errdetail("A condition may have %zu bytes.", kMaxConditionBytes)));
     Node* raw = only_expression(condition->text);
+    if (condition->lead == NULL) {
+        error_context_stack = context.previous;
+        return;
+    }
 
     ParseState* parse = make_parsestate(NULL);
     parse->p_sourcetext = condition->text;
     ParseNamespaceItem* lead = addRangeTableEntryForRelation(
         parse, condition->lead, AccessShareLock, makeAlias("lead", NIL), false, false);
     addNSItemToQuery(parse, lead, false, true, true);
-    Node* tree = transformWhereClause(parse, raw, EXPR_KIND_TRIGGER_WHEN, "a condition");
+    Node* tree = transform(condition, parse, raw);
     assign_expr_collations(parse, tree);
 
     Check check = {condition, parse, 0, -1};
@@ -297,19 +334,17 @@ static void parse(void* argument) {
                    error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT;
     bool located =
         error->internalquery != NULL && strcmp(error->internalquery, condition->text) == 0;
-    const char* hint = error->hint == NULL ? kHint : error->hint;
+    const Wording* words = wording(condition);
+    const char* hint =
+        error->hint == NULL ? psprintf("%s %s", words->hint, kSchemaHint) : error->hint;
     if (error->hint != NULL && unknown)
         hint = psprintf("%s %s", error->hint, kSchemaHint);
-    ereport(
-        ERROR,
-        (errcode(denied ? ERRCODE_LR_DENIED : ERRCODE_LR_EXPRESSION),
-         errmsg("condition of rule \"%s\" refused: %s", condition->rule, error->message),
-         error->detail != NULL
-             ? errdetail_internal("%s", error->detail)
-             : errdetail("A condition is an SQL expression over the columns of one lead; it sees "
-                         "nothing else."),
-         errhint("%s", hint), internalerrquery(too_long(condition) ? NULL : condition->text),
-         internalerrposition(located ? error->internalpos : 0)));
+    ereport(ERROR,
+            (errcode(denied ? ERRCODE_LR_DENIED : ERRCODE_LR_EXPRESSION),
+             errmsg("%s \"%s\" refused: %s", words->of, condition->rule, error->message),
+             errdetail_internal("%s", error->detail != NULL ? error->detail : words->detail),
+             errhint("%s", hint), internalerrquery(too_long(condition) ? NULL : condition->text),
+             internalerrposition(located ? error->internalpos : 0)));
 }
 
 void condition_parse(Condition* condition) {

@@ -1,5 +1,5 @@
-// One rule's condition: parsed, checked and classified; and the scope in which anything of a rule
-// runs.
+// One expression of a rule or territory: parsed, checked and classified; and the scope in which
+// anything of a rule runs.
 #pragma once
 
 #include "leadroute.h"
@@ -21,11 +21,19 @@ struct AuthorScope {
 void author_scope_begin(AuthorScope* scope, Oid author);
 void author_scope_end(AuthorScope* scope);
 
+// What an expression has to be.
+enum class ExpressionUse {
+    condition, // boolean
+    needs,     // text[]
+    key        // of any type, taken as text
+};
+
 struct Condition {
-    Relation lead;
-    const char* rule; // its name, for messages
+    Relation lead;    // NULL: only whether it is one expression is asked
+    const char* rule; // its name, or the territory's, for messages
     const char* text;
     Oid author;
+    ExpressionUse use;
 
     // What condition_parse() finds, in the memory context it is called in.
     Expr* expression;   // over the lead as relation 1, not planned
@@ -33,7 +41,7 @@ struct Condition {
     List* functions;    // called, by OID
 };
 
-// Raises LR004 for a condition that is not one boolean expression over the lead's columns or that
+// Raises LR004 for what is not one expression of the right type over the lead's columns or that
 // would not work before the lead is stored, with the position in it; LR012 where the author lacks a
 // right on a column or function.
 void condition_parse(Condition* condition);
@@ -46,6 +54,8 @@ enum ConditionClass {
     CONDITION_AS_AUTHOR // others: run as the rule's author
 };
 ConditionClass condition_class(Expr* planned);
+// The same of an expression that is not a condition: never CONDITION_NEVER.
+ConditionClass value_class(Expr* planned);
 
 // Whether a role may read a column of the relation (0: the whole row), through the relation itself
 // or as a column of a table it is a partition of.

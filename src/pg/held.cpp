@@ -47,7 +47,8 @@ static void credit(TenantBlock* block, const Held* held, const ZoneDays* zones) 
         aside->state.received -= held->turns;
         if (pool >= 0)
             aside->tag.parked_deficit +=
-                block->queue(block->pool(pool)).refund(aside->tag.weight, held->turns);
+                block->queue(block->pool(pool))
+                    .refund(aside->tag.lane, aside->tag.weight, held->turns);
         credit_day(&aside->state.days, held);
     }
     DayCounts* days = block_rep_days(block, held->rep);

@@ -254,12 +254,7 @@ static Outcome make_known(TenantSlot* slot, const TenantKey* key, uint64 build, 
         reps += counted.rep_wanted[i] ? 1 : 0;
     for (int32 i = 0; i < block->member_count; i++)
         members += counted.member_wanted[i] ? 1 : 0;
-    BlockRoom room = {known->pool_count,
-                      known->rep_count,
-                      known->member_count,
-                      known->aside_rep_room + reps,
-                      known->aside_member_room + members,
-                      known->lane_count};
+    BlockRoom room = block_room(known, reps, members);
     if (!pending_room(slot, counted.pending_count))
         return Outcome::full;
     dsa_pointer chunk = chunk_allocate(block_size(&room), slot);

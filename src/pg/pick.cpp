@@ -2,12 +2,6 @@
 #include "pick_site.h"
 #include "transaction.h"
 
-static int32 pool_lacking(const PoolState* pool, RefNeed need) {
-    if (need == RefNeed::none)
-        return 0;
-    return need == RefNeed::text ? pool->without_ref : pool->without_uuid;
-}
-
 // Takes over from the shared block what the rep, and the member, have used today.
 static void look_beside(Site* site, int32 rep, int32 member) {
     if (site->beside == NULL)
@@ -46,18 +40,6 @@ static void recheck_capped(Site* site, PoolState* pool) {
     }
 }
 
-// Members that may take this lead, when some cannot be named in its owner column.
-static int32 filter_members(Site* site, PoolState* pool) {
-    int32 count = 0;
-    for (int32 k = 0; k < pool->queue.member_count; k++) {
-        const MemberState* m = site->block->member(pool->first_member + k);
-        if (m->reason == core::State::turn &&
-            !lacks_ref(site->block->rep(m->rep), site->request->ref))
-            site->filtered[count++] = k;
-    }
-    return count;
-}
-
 static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
     const RepState* rep = site->block->rep(rep_index);
     result->found = true;
@@ -79,16 +61,16 @@ static void settle_draft(Site* site, const Pick* result) {
 }
 
 // Charges member k of the pool, among the filtered ones when there is a filter.
-static void charge_member(Site* site, PoolState* pool, int32 k, bool filter, int32 filtered) {
+static void charge_member(Site* site, PoolState* pool, int32 k) {
     int32 member = pool->first_member + k;
     MemberState* m = site->block->member(member);
     RepState* rep = site->block->rep(m->rep);
     DateADT day = site->zones->day[rep->zone];
-    if (!filter) {
+    if (!site->filter) {
         block_charge_at(site->block, m->rep, member, day, 1, site->zones);
         return;
     }
-    site->block->queue(pool).charge_among(k, site->filtered, filtered);
+    site->block->queue(pool).charge_among(k, site->filtered, site->filtered_count);
     m->received++;
     m->in_flight++;
     days_add(&m->days, day, 1, 1);
@@ -102,10 +84,11 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
     PoolState* pool = block->pool(pool_index);
     core::FairQueue queue = block->queue(pool);
     recheck_capped(site, pool);
-    bool filter = pool_lacking(pool, site->request->ref) > 0;
+    site->filter = takes_filter(site, pool);
     for (;;) {
-        int32 count = filter ? filter_members(site, pool) : 0;
-        int32 k = next_member(site, pool, filter, count);
+        if (site->filter)
+            filter_members(site, pool);
+        int32 k = next_member(site, pool);
         if (k < 0)
             break;
         int32 member = pool->first_member + k;
@@ -116,7 +99,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
         }
         fill_pick(site, result, member, block->member(member)->rep);
         site->taken_at = member_measure(site, pool, member);
-        charge_member(site, pool, k, filter, count);
+        charge_member(site, pool, k);
         result->deficit = queue.deficit(k);
         result->tag = block_tag(block, member);
         settle_draft(site, result);
@@ -141,6 +124,8 @@ static bool try_rep(Site* site, Pick* result) {
     core::State state = core::State::picked;
     if (rep->paused)
         state = core::State::rep_paused;
+    else if (lacks_skills(site, i))
+        state = core::State::unskilled;
     else if (lacks_ref(rep, site->request->ref))
         state = core::State::no_ref;
     else if (rep->open_cap != kNoCap && rep->open.used >= rep->open_cap)
@@ -166,6 +151,7 @@ static void try_all(Site* site, Pick* result) {
     const PickRequest* request = site->request;
     int32 chain[core::kMaxTried];
     int32 count = 0;
+    filter_prepare(site);
     if (request->rep != 0 && try_rep(site, result))
         return;
     const int32 starts[] = {request->pool, request->overflow_pool};
@@ -236,7 +222,7 @@ static void act_shared(const TenantKey* key, Site* site, Action action, Pick* re
             members = site->block->member_count;
             // scratch() and zone_days() ran before the lock: was their room enough?
             if (zone_known(site->zones, site->block->zone_count - 1) &&
-                (site->request->ref == RefNeed::none || scratch_size >= members)) {
+                (!may_filter(site->request) || scratch_size >= members)) {
                 action(site, result);
                 if (result->found)
                     note(slot, site->request, result);
@@ -376,7 +362,7 @@ static void give_to(Site* site, Pick* result) {
 }
 
 void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result) {
-    PickRequest request = {key, 0, rep, 0, RefNeed::none, now};
+    PickRequest request = {key, 0, rep, 0, RefNeed::none, now, NULL};
     Site site = {};
     site.request = &request;
     act(key, &site, give_to, result);

@@ -17,6 +17,7 @@ struct PickRequest {
     int32 overflow_pool; // the rule's, 0: none
     RefNeed ref;
     TimestampTz now;
+    const Needs* needs; // NULL: none
 };
 
 struct Pick {
@@ -27,7 +28,7 @@ struct Pick {
     int32 pool; // id of the pool that gave the rep, 0: none
     DateADT day;
     TimestampTz decided_at; // 0: the request's
-    int32 rep_cap; // in force, kNoCap: none
+    int32 rep_cap;          // in force, kNoCap: none
     int32 member_cap;
     int32 open_cap;
     double deficit; // of the member, after this turn

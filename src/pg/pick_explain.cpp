@@ -23,6 +23,8 @@ static void describe_member(Site* site, core::Candidate* c, int32 member, int32 
     c->state = m->reason;
     if (member == picked)
         c->state = core::State::picked;
+    else if (m->reason == core::State::turn && lacks_skills(site, m->rep))
+        c->state = core::State::unskilled;
     else if (m->reason == core::State::turn && lacks_ref(rep, site->request->ref))
         c->state = core::State::no_ref;
     else if (m->reason == core::State::turn && of_later_tier(site, pool, member, picked))
@@ -58,6 +60,22 @@ static void visit_members(Site* site, PoolState* pool, int32 picked) {
     }
 }
 
+// The next of those who may take this lead; leaves them out of the filter.
+static int32 next_filtered(Site* site, PoolState* pool, int32* next, int32 max) {
+    int32 count = 0;
+    while (count < max) {
+        int32 k = site->block->queue(pool).next_among(site->filtered, site->filtered_count);
+        if (k < 0)
+            break;
+        next[count++] = k;
+        int32 at = 0;
+        while (site->filtered[at] != k)
+            at++;
+        site->filtered[at] = site->filtered[--site->filtered_count];
+    }
+    return count;
+}
+
 // Up to 16 members each by name; of more the pick, the next three, and the rest by reason.
 void explain_pool(Site* site, int32 pool_index, int32 picked) {
     if (site->visit != NULL)
@@ -77,9 +95,18 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
         return;
     }
     int32 next[5];
-    int32 count = block->queue(pool).upcoming(next, 5);
+    int32 active = pool->queue.active_count;
     int32 later = later_tier_count(site, pool, picked);
-    int32 turn = pool->queue.active_count - later;
+    int32 turn = active;
+    if (site->filter) {
+        bool parked = picked >= 0 && block->member(picked)->reason != core::State::turn;
+        turn = site->filtered_count - (parked ? 1 : 0);
+        tried->others[static_cast<int>(core::State::unskilled)] = site->unskilled;
+        tried->others[static_cast<int>(core::State::no_ref)] = active - turn - site->unskilled;
+    }
+    turn -= later;
+    int32 count =
+        site->filter ? next_filtered(site, pool, next, 5) : block->queue(pool).upcoming(next, 5);
     if (picked >= 0) {
         explain_member(site, tried, picked, picked);
         if (block->member(picked)->reason == core::State::turn)
@@ -93,7 +120,7 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
         (of_later_tier(site, pool, member, picked) ? later : turn)--;
     }
     for (int s = 0; s < core::kStates; s++)
-        tried->others[s] = pool->parked[s];
+        tried->others[s] += pool->parked[s];
     if (picked >= 0 && block->member(picked)->reason != core::State::turn)
         tried->others[static_cast<int>(block->member(picked)->reason)]--;
     tried->others[static_cast<int>(core::State::turn)] = turn;

@@ -2,9 +2,9 @@
 // order itself is the queue's (core/fair_queue.h); the tenant's lock is held.
 #include "pick_site.h"
 
-int32 next_member(Site* site, PoolState* pool, bool filter, int32 count) {
+int32 next_member(Site* site, PoolState* pool) {
     core::FairQueue queue = site->block->queue(pool);
-    return filter ? queue.next_among(site->filtered, count) : queue.next();
+    return site->filter ? queue.next_among(site->filtered, site->filtered_count) : queue.next();
 }
 
 core::Measure pool_measure(const PoolState* pool) {
@@ -26,6 +26,12 @@ int32 later_tier_count(Site* site, const PoolState* pool, int32 picked) {
     int32 count = 0;
     if (pool->queue.order != core::Order::tiers || picked < 0)
         return 0;
+    if (site->filter) {
+        for (int32 i = 0; i < site->filtered_count; i++)
+            if (of_later_tier(site, pool, pool->first_member + site->filtered[i], picked))
+                count++;
+        return count;
+    }
     for (int32 k = site->block->tag(picked)->lane + 1; k < pool->queue.lane_count; k++) {
         const core::Lane* lane = site->block->lane(pool->first_lane + k);
         count += lane->ready_count + lane->waiting_count;

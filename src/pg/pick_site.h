@@ -13,8 +13,16 @@ struct Site {
     const PickRequest* request;
     const ZoneDays* zones;
     core::Explanation* explanation;
-    int32* filtered;        // scratch for members that may take this lead
-    double taken_at;        // what the pick was measured by before its turn was charged
+    const SkillFilter* skills; // the lead's needs in this block; NULL: none
+    double taken_at;           // what the pick was measured by before its turn was charged
+
+    // Of the pool at hand, where not every member that is active may take this lead: those who
+    // may, by their place in the pool.
+    bool filter;
+    int32* filtered; // room for all members
+    int32 filtered_count;
+    int32 unskilled; // active ones without the skills
+
     CandidateVisitor visit; // of a rehearsal
     void* context;
 };
@@ -23,15 +31,27 @@ inline bool lacks_ref(const RepState* rep, RefNeed need) {
     return (need == RefNeed::text && !rep->has_ref) || (need == RefNeed::uuid && !rep->ref_is_uuid);
 }
 
-// The pool's next member by its method, as its index in the pool, or -1; with `filter` one of the
-// first `count` of site->filtered.
-int32 next_member(Site* site, PoolState* pool, bool filter, int32 count);
+// The pool's next member by its method, and by the filter if there is one, as its index in the
+// pool, or -1.
+int32 next_member(Site* site, PoolState* pool);
 // What the method compares members by, and a member's measure now.
 core::Measure pool_measure(const PoolState* pool);
 double member_measure(Site* site, PoolState* pool, int32 member);
 // Is the member, who could take the lead, of a tier after that of the pick? How many are?
 bool of_later_tier(Site* site, const PoolState* pool, int32 member, int32 picked);
 int32 later_tier_count(Site* site, const PoolState* pool, int32 picked);
+// Whether some lead of this kind may be for some of a pool's members only.
+inline bool may_filter(const PickRequest* request) {
+    return request->ref != RefNeed::none || request->needs != NULL;
+}
+inline bool lacks_skills(const Site* site, int32 rep) {
+    return site->skills != NULL && !rep_has_skills(site->block, rep, site->skills);
+}
+// pick_filter.cpp: once in a block, before all else; whether the pool needs a filter; and the
+// filter. With needs that few reps meet, only those few are looked at.
+void filter_prepare(Site* site);
+bool takes_filter(const Site* site, const PoolState* pool);
+void filter_members(Site* site, PoolState* pool);
 
 // Begins to tell of a pool (0: a rule's own rep) that is asked for a taker; NULL: there is no room.
 core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members);

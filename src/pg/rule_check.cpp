@@ -3,6 +3,7 @@
 
 #include "attempt.h"
 #include "rule_label.h"
+#include "territory.h"
 
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_check_rule);
@@ -55,7 +56,8 @@ static bool changed(const RuleWrite* write, const char* column) {
 
 // What runs with the author's rights, or decides where it does.
 static bool rights_matter(const RuleWrite* write) {
-    return changed(write, "condition") || changed(write, "lead_table") || changed(write, "author");
+    return changed(write, "condition") || changed(write, "needs") || changed(write, "lead_table") ||
+           changed(write, "author");
 }
 
 // A rule runs with its author's rights, so nobody writes one in another's name; a superuser may,
@@ -125,6 +127,31 @@ static void check_condition(const RuleWrite* write, Relation lead) {
     condition_parse(&condition);
 }
 
+static void check_needs(const RuleWrite* write, Relation lead) {
+    bool isnull;
+    (void)field_of(write, write->row, "needs", &isnull);
+    if (isnull)
+        return;
+    Condition needs = {};
+    needs.lead = lead;
+    needs.rule = write->name;
+    needs.text = text_of(write, "needs");
+    needs.author = write->author;
+    needs.use = ExpressionUse::needs;
+    condition_parse(&needs);
+    needs_check_fixed(&needs);
+}
+
+// The key runs with the rights of the territory's author, whoever writes the rule.
+static void check_territory(const RuleWrite* write, Relation lead) {
+    bool isnull;
+    Datum name = field_of(write, write->row, "territory", &isnull);
+    if (isnull)
+        return;
+    int64 tenant = DatumGetInt64(field_of(write, write->row, "tenant", &isnull));
+    territory_check_key(lead, tenant, TextDatumGetCString(name));
+}
+
 struct LabelCheck {
     Relation lead;
     const ReservedColumns* reserved;
@@ -180,13 +207,15 @@ static void check_label_shape(const RuleWrite* write) {
 static bool needs_check(const RuleWrite* write) {
     bool isnull;
     bool active = DatumGetBool(field_of(write, write->row, "active", &isnull));
-    return rights_matter(write) || changed(write, "label") || (active && changed(write, "active"));
+    return rights_matter(write) || changed(write, "label") || changed(write, "territory") ||
+           (active && changed(write, "active"));
 }
 
 // The rule follows its lead table, which was given another name: nothing else is new.
 static bool follows_rename(const RuleWrite* write) {
     if (is_insert(write) || !changed(write, "lead_table") || changed(write, "condition") ||
-        changed(write, "author") || changed(write, "label") || changed(write, "active"))
+        changed(write, "needs") || changed(write, "territory") || changed(write, "author") ||
+        changed(write, "label") || changed(write, "active"))
         return false;
     bool isnull;
     Datum old_name = field_of(write, write->trigger->tg_trigtuple, "lead_table", &isnull);
@@ -206,6 +235,8 @@ static void check_against_lead(const RuleWrite* write) {
     if (lead == NULL)
         return;
     check_condition(write, lead);
+    check_needs(write, lead);
+    check_territory(write, lead);
     check_label(write, lead, &table.reserved);
     relation_close(lead, NoLock);
 }

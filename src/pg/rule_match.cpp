@@ -101,7 +101,7 @@ static int run_bare(RuleSet* set, int number) {
 
 // The state to evaluate a step with. What runs as its author is made anew in each transaction:
 // functions may keep things of a transaction in it, and rights are checked when it is made.
-static ExprState* guarded_state(RuleSet* set, RuleStep* step) {
+static ExprState* guarded_state(RuleSet* set, RuleExpression* step) {
     bool as_author = step->kind == CONDITION_AS_AUTHOR;
     if (step->state != NULL && (!as_author || step->transaction == local_transaction()))
         return step->state;
@@ -118,47 +118,66 @@ static ExprState* guarded_state(RuleSet* set, RuleStep* step) {
     return step->state;
 }
 
-static void name_rule(void* argument) {
-    errcontext("condition of rule \"%s\"", static_cast<const Rule*>(argument)->name);
-}
-
-static bool run_guarded(RuleMatch* match, RuleStep* step) {
-    ErrorContextCallback context;
-    context.callback = name_rule;
-    context.arg = match->set->rules[step->first];
-    context.previous = error_context_stack;
-    error_context_stack = &context;
-
+bool rule_expression_run(RuleSet* set, RuleExpression* expression, Datum* value) {
+    if (expression->kind == CONDITION_BARE) {
+        if (expression->state == NULL) {
+            MemoryContext caller = MemoryContextSwitchTo(set->context);
+            expression->state = rule_state_trusted(expression->expression);
+            MemoryContextSwitchTo(caller);
+        }
+        return evaluate(set, expression->state, set->context, value);
+    }
     AuthorScope scope;
-    bool as_author = step->kind == CONDITION_AS_AUTHOR;
+    bool as_author = expression->kind == CONDITION_AS_AUTHOR;
     if (as_author)
-        author_scope_begin(&scope, step->author);
-    ExprState* state = guarded_state(match->set, step);
-    Datum value;
-    bool holds = evaluate(match->set, state, step->context, &value) && DatumGetBool(value);
+        author_scope_begin(&scope, expression->author);
+    ExprState* state = guarded_state(set, expression);
+    bool present = evaluate(set, state, expression->context, value);
     if (as_author)
         author_scope_end(&scope);
-    error_context_stack = context.previous;
-    return holds;
+    return present;
+}
+
+static void name_rule(void* argument) {
+    errcontext("rule \"%s\"", static_cast<const Rule*>(argument)->name);
+}
+
+// Does the rule that matched get what it asks for of the lead?
+static void settle_demand(RuleMatch* match) {
+    if (match->matched < 0)
+        return;
+    const Rule* rule = match->set->rules[match->matched];
+    if (rule->demand != NULL && !rule_demand_meet(match->set, rule))
+        match->matched = -1;
 }
 
 static void run_step(void* argument) {
     RuleMatch* match = static_cast<RuleMatch*>(argument);
     RuleStep* step = &match->set->steps[match->step];
     CHECK_FOR_INTERRUPTS();
+    ErrorContextCallback context;
+    context.callback = name_rule;
+    context.arg = match->set->rules[step->first + step->count - 1];
+    context.previous = error_context_stack;
+    error_context_stack = &context;
+    Datum value;
     if (step->kind == CONDITION_BARE)
         match->matched = run_bare(match->set, match->step);
-    else if (run_guarded(match, step))
+    else if (rule_expression_run(match->set, step, &value) && DatumGetBool(value))
         match->matched = step->first;
+    settle_demand(match);
+    error_context_stack = context.previous;
 }
 
+// Of a step of several rules only the last can fail: by its demand.
 static void note_failure(RuleMatch* match, const RuleStep* step, int sqlstate,
                          const char* message) {
     RuleFailures* failures = match->failures;
+    int64 rule = match->set->rules[step->first + step->count - 1]->id;
     if (match->set->rehearsal)
-        rule_set_fault(match->set, match->set->rules[step->first]->id, sqlstate, message);
+        rule_set_fault(match->set, rule, sqlstate, message);
     if (failures->count < kMaxFailures)
-        failures->failure[failures->count] = {match->set->rules[step->first]->id, sqlstate};
+        failures->failure[failures->count] = {rule, sqlstate};
     if (failures->count++ == 0) {
         int length = pg_mbcliplen(message, static_cast<int>(strlen(message)),
                                   static_cast<int>(sizeof(failures->first_message)) - 1);
@@ -189,7 +208,12 @@ static void end_subtransaction(RuleMatch* match, bool commit) {
 
 static void step_failed(RuleMatch* match, ErrorData* error) {
     RuleStep* step = &match->set->steps[match->step];
-    step->state = NULL; // functions leave what they had begun behind in it
+    // functions leave what they had begun behind in it
+    step->state = NULL;
+    RuleDemand* demand = match->set->rules[step->first + step->count - 1]->demand;
+    if (demand != NULL)
+        demand->need_expression.state = demand->key.state = NULL;
+    match->matched = -1;
     end_subtransaction(match, false);
     if (raises_errors(match->set) || error_must_pass(error)) {
         running = false;
@@ -210,6 +234,18 @@ static void broken_step(RuleMatch* match, const RuleStep* step) {
     note_failure(match, step, step->sqlstate, step->message);
 }
 
+// May trying this step raise an error?
+static bool takes_guard(const RuleMatch* match) {
+    RuleSet* set = match->set;
+    const RuleStep* step = &set->steps[match->step];
+    if (step->kind != CONDITION_BARE)
+        return true;
+    if (rule_demand_bare(set->rules[step->first + step->count - 1]))
+        return false;
+    int found = run_bare(set, match->step);
+    return found >= 0 && !rule_demand_bare(set->rules[found]);
+}
+
 // Goes on from the first step that is not bare.
 static void match_guarded(RuleMatch* match) {
     RuleSet* set = match->set;
@@ -222,7 +258,7 @@ static void match_guarded(RuleMatch* match) {
             broken_step(match, step);
             continue;
         }
-        if (step->kind != CONDITION_BARE && !match->in_subtransaction && !raises_errors(set))
+        if (!match->in_subtransaction && !raises_errors(set) && takes_guard(match))
             begin_subtransaction(match);
         ErrorData* error = attempt(run_step, match);
         if (error != NULL)
@@ -237,6 +273,7 @@ const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
     rules_forbid_nesting();
     failures->count = 0;
     failures->first_message[0] = '\0';
+    set->misses.count = 0;
     RuleMatch match = {};
     match.set = set;
     match.failures = failures;
@@ -251,16 +288,29 @@ const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
     for (; match.step < set->step_count && match.matched < 0; match.step++) {
         if (!rule_key_admits(&set->keys[match.step], slot))
             continue;
-        const RuleStep* step = &set->steps[match.step];
-        if (step->broken || step->kind != CONDITION_BARE)
+        if (set->steps[match.step].broken || takes_guard(&match))
             break;
         match.matched = run_bare(set, match.step);
+        settle_demand(&match);
     }
     if (match.matched < 0 && match.step < set->step_count) {
         MemoryContext caller = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
         match_guarded(&match);
         MemoryContextSwitchTo(caller);
     }
-    ResetExprContext(econtext);
-    return match.matched < 0 ? NULL : set->rules[match.matched];
+    const Rule* rule = match.matched < 0 ? NULL : set->rules[match.matched];
+    if (rule == NULL || rule->demand == NULL) {
+        ResetExprContext(econtext); // what needs were read from lasts until the next match
+        if (rule != NULL)
+            set->ask = {rule->pool, rule->rep, NULL};
+    }
+    return rule;
+}
+
+const RuleAsk* rules_asked(const RuleSet* set) {
+    return &set->ask;
+}
+
+const RuleMisses* rules_misses(const RuleSet* set) {
+    return &set->misses;
 }

@@ -11,22 +11,42 @@ extern "C" {
 #include "nodes/params.h"
 }
 
-// What is evaluated at once: a run of bare rules as one CASE that gives the index of the first that
-// holds, or a single rule: its condition, or of a bare one with a key what there is besides.
-struct RuleStep {
+// An expression of a rule, and how it is evaluated.
+struct RuleExpression {
     ConditionClass kind; // never CONDITION_NEVER
-    bool broken;         // could not be compiled; expression is its period of validity or NULL
-    int first;           // index in RuleSet.rules
-    int count;
-    Expr* expression; // NULL: there is nothing besides the key
-    ExprState* state; // NULL: made when first needed
     Oid author;
+    Expr* expression;
+    ExprState* state; // NULL: made when first needed
 
-    // Of rules that are not bare: the state is made in a context of its own that is emptied after
-    // an error, as functions leave what they had begun behind in it.
+    // Of what is not bare: the state is made in a context of its own that is emptied after an
+    // error, as functions leave what they had begun behind in it.
     MemoryContext context;
     LocalTransactionId transaction; // that made the state, for what runs as its author
+};
 
+// What a rule asks of a lead besides its condition (rule_demand.cpp).
+struct RuleDemand {
+    const char* needs_text;
+    bool has_needs;
+    bool fixed; // the same needs for every lead
+    Needs needs;
+    RuleExpression need_expression;
+
+    const char* territory; // name, NULL: the rule names its pool or rep itself
+    bool prefix;
+    const char* key_text;
+    const char* key_author;
+    RuleExpression key;
+};
+
+// What is evaluated at once: a run of bare rules as one CASE that gives the index of the first that
+// holds, or a single rule: its condition, or of a bare one with a key what there is besides.
+// Its expression is NULL where there is nothing besides the key. A rule with a demand is the last
+// of its step, so that the next one is tried from the next step on.
+struct RuleStep : RuleExpression {
+    bool broken; // could not be compiled; expression is its period of validity or NULL
+    int first;   // index in RuleSet.rules
+    int count;
     int sqlstate; // why it is broken
     char* message;
 };
@@ -51,6 +71,11 @@ struct RuleSet {
     int step_count;
     ExprContext* econtext;
     ParamListInfo parameters; // $1: the time, for periods of validity
+
+    // of the latest match
+    RuleAsk ask;
+    RuleMisses misses;
+    HTAB* pools; // ids by name, of entries of territories; NULL: none was needed yet
 
     // rule_watch.cpp
     RuleSet* next; // in the list of all sets
@@ -85,6 +110,21 @@ void rule_set_prepare(RuleSet* set);
 // Raises an error while a function of a rule runs: it may be of the very set at hand.
 void rules_forbid_nesting(void);
 ExprState* rule_state_trusted(Expr* expression);
+
+// Evaluates in the way the expression's class takes, in the memory of the match; false: NULL.
+bool rule_expression_run(RuleSet* set, RuleExpression* expression, Datum* value);
+// Keeps the planned expression in the set, with what it depends on registered; rules.cpp.
+void rule_expression_keep(RuleSet* set, const Condition* parsed, const char* author,
+                          RuleExpression* kept);
+
+// rule_demand.cpp: raises what is wrong with it; otherwise the rule's demand is ready.
+void rule_demand_compile(RuleSet* set, Relation lead, Rule* rule, const char* author, Oid role);
+// Raises what is wrong with needs that are the same for every lead.
+void needs_check_fixed(const Condition* parsed);
+// False: something in it may raise an error, so it takes a subtransaction.
+bool rule_demand_bare(const Rule* rule);
+// Fills in the set's ask. False: the territory does not know the lead's key, which is noted.
+bool rule_demand_meet(RuleSet* set, const Rule* rule);
 
 // rules.cpp: what is wrong with one rule, in the current memory context; NULL: it compiles, or is
 // gone.

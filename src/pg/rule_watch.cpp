@@ -6,6 +6,7 @@
 #include "rule_set.h"
 
 #include "attempt.h"
+#include "territory.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -42,6 +43,7 @@ static void roles_changed(Datum, int, uint32) {
 }
 
 static void relation_changed(Datum, Oid relation) {
+    territory_relation_changed(relation); // the server has room for few callbacks
     for (RuleSet* set = sets; set != NULL; set = set->next)
         if (!OidIsValid(relation) || list_member_oid(set->relations, relation))
             set->suspect = true;

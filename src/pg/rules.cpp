@@ -46,7 +46,8 @@ struct Compiler {
 // Outer joins: a lead table without rules still says what its columns are.
 constexpr char kQuery[] =
     "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
-    "       t.key_column, t.owner_column, t.tenant_column"
+    "       t.key_column, t.owner_column, t.tenant_column,"
+    "       r.needs, y.name, y.key, y.match, y.author"
     "  FROM leadroute.lead_table t"
     "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
     "        AND r.tenant OPERATOR(pg_catalog.=) $2"
@@ -55,6 +56,8 @@ constexpr char kQuery[] =
     "        AND p.name OPERATOR(pg_catalog.=) r.pool"
     "  LEFT JOIN leadroute.pool o ON o.tenant OPERATOR(pg_catalog.=) r.tenant"
     "        AND o.name OPERATOR(pg_catalog.=) r.overflow_pool"
+    "  LEFT JOIN leadroute.territory y ON y.tenant OPERATOR(pg_catalog.=) r.tenant"
+    "        AND y.name OPERATOR(pg_catalog.=) r.territory"
     " WHERE t.id OPERATOR(pg_catalog.=) $1"
     " ORDER BY r.position, r.id";
 
@@ -73,6 +76,28 @@ static int64 number_at(HeapTuple row, int column) {
         return 0;
     return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ? DatumGetInt64(value)
                                                                    : DatumGetInt32(value);
+}
+
+static char* kept_text(const Compiler* compiler, HeapTuple row, int column) {
+    char* text = text_at(row, column);
+    return text == NULL ? NULL : MemoryContextStrdup(compiler->set->context, text);
+}
+
+static void read_demand(Compiler* compiler, Rule* rule, HeapTuple row) {
+    char* needs = kept_text(compiler, row, 14);
+    char* territory = kept_text(compiler, row, 15);
+    if (needs == NULL && territory == NULL)
+        return;
+    RuleDemand* demand = static_cast<RuleDemand*>(
+        MemoryContextAllocZero(compiler->set->context, sizeof(RuleDemand)));
+    rule->demand = demand;
+    demand->needs_text = needs;
+    demand->territory = territory;
+    if (territory == NULL)
+        return;
+    demand->key_text = kept_text(compiler, row, 16);
+    demand->prefix = strcmp(text_at(row, 17), "prefix") == 0;
+    demand->key_author = kept_text(compiler, row, 18);
 }
 
 static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
@@ -98,6 +123,7 @@ static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
     source->has_valid = !isnull;
     if (!isnull)
         source->valid = PointerGetDatum(PG_DETOAST_DATUM_COPY(valid));
+    read_demand(compiler, rule, row);
 }
 
 // Copies what SPI found into `memory`, which outlives SPI_finish().
@@ -143,7 +169,7 @@ static void read_rules(Compiler* compiler, int64 rule) {
 // --- compiling one rule ---
 
 // The condition as it is evaluated, with what it depends on registered.
-static Expr* plan_condition(Compiler* compiler, const Condition* condition) {
+static Expr* plan_condition(RuleSet* set, const Condition* condition) {
     List* relations;
     List* objects;
     AuthorScope scope;
@@ -151,12 +177,10 @@ static Expr* plan_condition(Compiler* compiler, const Condition* condition) {
     Expr* planned = expression_planner_with_deps(condition->expression, &relations, &objects);
     author_scope_end(&scope);
     if (contain_volatile_functions(reinterpret_cast<Node*>(planned)))
-        ereport(ERROR,
-                (errcode(ERRCODE_LR_EXPRESSION),
-                 errmsg("condition of rule \"%s\" refused: it is volatile", condition->rule)));
+        ereport(ERROR, (errcode(ERRCODE_LR_EXPRESSION),
+                        errmsg("an expression of \"%s\" is volatile", condition->rule)));
     convert_saop_to_hashed_saop(reinterpret_cast<Node*>(planned));
 
-    RuleSet* set = compiler->set;
     ListCell* cell;
     foreach (cell, objects) {
         const PlanInvalItem* item = static_cast<const PlanInvalItem*>(lfirst(cell));
@@ -179,11 +203,25 @@ static void compile_condition(void* argument) {
     condition.author = source->role;
     condition_parse(&condition);
     rule_set_depend_condition(compiler->set, source->author, &condition);
-    Expr* planned = plan_condition(compiler, &condition);
+    Expr* planned = plan_condition(compiler->set, &condition);
     source->kind = condition_class(planned);
 
     MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
     source->expression = static_cast<Expr*>(copyObjectImpl(planned));
+    MemoryContextSwitchTo(caller);
+    if (source->rule->demand != NULL)
+        rule_demand_compile(compiler->set, compiler->lead, source->rule, source->author,
+                            source->role);
+}
+
+void rule_expression_keep(RuleSet* set, const Condition* parsed, const char* author,
+                          RuleExpression* kept) {
+    rule_set_depend_condition(set, author, parsed);
+    Expr* planned = plan_condition(set, parsed);
+    kept->kind = value_class(planned);
+    kept->author = parsed->author;
+    MemoryContext caller = MemoryContextSwitchTo(set->context);
+    kept->expression = static_cast<Expr*>(copyObjectImpl(planned));
     MemoryContextSwitchTo(caller);
 }
 
@@ -259,14 +297,24 @@ static void compile_labels(Compiler* compiler) {
     }
 }
 
+// A role whose rights the rule would need is missing.
+static void leave_out(Compiler* compiler, const char* whose, const char* role) {
+    compiler->source->left_out = true;
+    report(compiler, psprintf("rule \"%s\" is inactive: %s, role \"%s\", does not exist",
+                              compiler->source->rule->name, whose, role));
+}
+
 static void compile_rule(Compiler* compiler) {
     RuleSource* source = compiler->source;
+    const RuleDemand* demand = source->rule->demand;
     source->role = get_role_oid(source->author, true);
     if (!OidIsValid(source->role)) {
-        source->left_out = true;
-        report(compiler,
-               psprintf("rule \"%s\" is inactive: its author, role \"%s\", does not exist",
-                        source->rule->name, source->author));
+        leave_out(compiler, "its author", source->author);
+        return;
+    }
+    if (demand != NULL && demand->key_author != NULL &&
+        !OidIsValid(get_role_oid(demand->key_author, true))) {
+        leave_out(compiler, "the author of its territory", demand->key_author);
         return;
     }
     ErrorData* error = try_compile(compiler, compile_condition);
@@ -357,9 +405,11 @@ static bool add_keyed(RuleSet* set, const RuleSource* source) {
 // Adds a branch to the CASE under way, beginning one where the step before is of another kind.
 static void add_bare(RuleSet* set, const RuleSource* source) {
     int last = Max(set->step_count - 1, 0);
+    // rule_count counts this rule already
     bool goes_on = set->step_count > 0 && !set->steps[last].broken &&
                    set->steps[last].kind == CONDITION_BARE &&
-                   set->keys[last].kind == RuleKeyKind::none;
+                   set->keys[last].kind == RuleKeyKind::none &&
+                   set->rules[set->rule_count - 2]->demand == NULL;
     RuleStep* step = &set->steps[goes_on ? last : set->step_count++];
     if (!goes_on) {
         step->kind = CONDITION_BARE;

@@ -9,20 +9,25 @@
 
 #include "leadroute.h"
 
+#include "skills.h"
+
 struct RuleLabel {
     AttrNumber attribute; // column of the lead relation with the label's name
     Datum value;
     bool isnull;
 };
 
+struct RuleDemand;
+
 // One active rule that compiled. Lives in its RuleSet's memory context.
 struct Rule {
     int64 id;
     int32 position;
     char* name;
-    int32 pool;          // target pool's id, 0: the target is a rep
-    int64 rep;           // target rep, 0: the target is a pool
+    int32 pool;          // target pool's id, 0: the target is a rep or territory
+    int64 rep;           // target rep, 0: the target is a pool or territory
     int32 overflow_pool; // 0: none
+    RuleDemand* demand;  // what it asks of the lead besides its condition; NULL: nothing
     bool has_label;
     Datum label; // jsonb, for the record
     int label_count;
@@ -42,6 +47,20 @@ struct RuleFailures {
     RuleFailure failure[kMaxFailures];
     char first_message[256]; // of the first failure, no row data of leads beyond what the server
                              // says
+};
+
+// Rules that matched but for their territory, in which the lead's key was not found. count may
+// exceed kMaxFailures: only the first are kept.
+struct RuleMisses {
+    int count;
+    int64 rule[kMaxFailures];
+};
+
+// What the rule that matched asks for, for the lead at hand; valid until the next match.
+struct RuleAsk {
+    int32 pool; // as in the rule, or the territory's
+    int64 rep;
+    const Needs* needs; // NULL: none
 };
 
 struct RuleSet;
@@ -66,6 +85,7 @@ struct RuleFault {
     RuleFault* next;
     int64 rule;
     int sqlstate; // 0: the rule is inactive, its author does not exist
+    bool missed;  // the rule is all right, but its territory does not know the lead's key
     char* message;
 };
 const RuleFault* rules_faults(const RuleSet* rules);
@@ -76,5 +96,10 @@ bool rules_valid(const RuleSet* rules);
 // The first rule that matches the lead in `slot` (virtual or heap tuple of the relation's layout)
 // at `now`, or NULL. A rule that raises an error is skipped and noted in *failures; cancel,
 // shutdown, out of memory and class 40 are passed on; with leadroute.on_rule_error = error all are.
+// One whose territory does not know the lead's key is passed over, too; rules_misses() tells which.
 const Rule* rules_match(RuleSet* rules, TupleTableSlot* slot, TimestampTz now,
                         RuleFailures* failures);
+// Of the latest rules_match() of this set: what the rule that it gave asks for, and which rules it
+// passed over.
+const RuleAsk* rules_asked(const RuleSet* rules);
+const RuleMisses* rules_misses(const RuleSet* rules);

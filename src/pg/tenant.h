@@ -6,6 +6,7 @@
 #include "leadroute.h"
 
 #include "shared.h"
+#include "skills.h"
 
 // The slot with a block of the committed configuration, loading it first where needed. Between this
 // and taking the slot's lock it may be evicted or outdated: check with tenant_usable() under the
@@ -55,6 +56,7 @@ struct MemberRow {
     int32 lane; // of its pool
 };
 struct Configuration {
+    SkillRows skills;
     PoolRow* pools;
     RepRow* reps;
     MemberRow* members;

@@ -1,0 +1,68 @@
+// Which members of a pool may take a lead that not all may take: those with the skills it needs and
+// a ref that its owner column can hold. The tenant's lock is held.
+#include "pick_site.h"
+
+static int32 pool_lacking(const PoolState* pool, RefNeed need) {
+    if (need == RefNeed::none)
+        return 0;
+    return need == RefNeed::text ? pool->without_ref : pool->without_uuid;
+}
+
+bool takes_filter(const Site* site, const PoolState* pool) {
+    return site->skills != NULL || pool_lacking(pool, site->request->ref) > 0;
+}
+
+void filter_prepare(Site* site) {
+    static SkillFilter found;
+    site->skills = NULL;
+    if (site->request->needs == NULL)
+        return;
+    skills_find(site->block, site->request->needs, &found);
+    site->skills = &found;
+}
+
+// One with the skills; *skilled counts the active ones.
+static void filter_member(Site* site, int32 first_member, int32 member, int32* skilled) {
+    const MemberState* m = site->block->member(member);
+    if (m->reason != core::State::turn)
+        return;
+    (*skilled)++;
+    if (!lacks_ref(site->block->rep(m->rep), site->request->ref))
+        site->filtered[site->filtered_count++] = member - first_member;
+}
+
+static void filter_all(Site* site, const PoolState* pool, int32* skilled) {
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        int32 member = pool->first_member + k;
+        if (!lacks_skills(site, site->block->member(member)->rep))
+            filter_member(site, pool->first_member, member, skilled);
+    }
+}
+
+// By way of the skill that the fewest have.
+static void filter_holders(Site* site, const PoolState* pool, const SkillState* rarest,
+                           int32* skilled) {
+    TenantBlock* block = site->block;
+    int32 number = block->member(pool->first_member)->pool;
+    for (int32 i = 0; i < rarest->holder_count; i++) {
+        int32 rep = block->holder(rarest->first_holder + i)->rep;
+        if (lacks_skills(site, rep))
+            continue;
+        int32 member = block_find_member(block, number, block->rep(rep)->id);
+        if (member >= 0)
+            filter_member(site, pool->first_member, member, skilled);
+    }
+}
+
+void filter_members(Site* site, PoolState* pool) {
+    int32 skilled = 0;
+    site->filtered_count = 0;
+    const SkillFilter* skills = site->skills;
+    const SkillState* rarest =
+        skills == NULL || skills->nobody ? NULL : site->block->skill(skills->skill[skills->rarest]);
+    if (rarest != NULL && rarest->holder_count < pool->queue.member_count)
+        filter_holders(site, pool, rarest, &skilled);
+    else if (skills == NULL || !skills->nobody)
+        filter_all(site, pool, &skilled);
+    site->unskilled = pool->queue.active_count - skilled;
+}
