@@ -13,7 +13,8 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
     Datum values[] = {Int64GetDatum(lead->key.tenant), Int32GetDatum(table->id),
                       CStringGetTextDatum(lead->id)};
     if (SPI_execute_with_args("SELECT rep IS NOT NULL, method = 'manual', COALESCE(rule, 0),"
-                              "       COALESCE(pool, 0)"
+                              "       COALESCE(pool, 0), COALESCE(rep, 0),"
+                              "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0)"
                               "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
                               "   AND lead_id = $3 AND ended_at IS NULL",
                               3, types, values, NULL, true, 1) != SPI_OK_SELECT)
@@ -27,6 +28,8 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
         standing->manual = DatumGetBool(SPI_getbinval(row, columns, 2, &isnull));
         standing->rule = DatumGetInt64(SPI_getbinval(row, columns, 3, &isnull));
         standing->pool = DatumGetInt32(SPI_getbinval(row, columns, 4, &isnull));
+        standing->rep = DatumGetInt64(SPI_getbinval(row, columns, 5, &isnull));
+        standing->asked_pool = DatumGetInt32(SPI_getbinval(row, columns, 6, &isnull));
     }
     PopActiveSnapshot();
     SPI_finish();

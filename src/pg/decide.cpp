@@ -154,17 +154,29 @@ void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d)
     conclude(lead, &request, d);
 }
 
+// Would the rule that the lead stands by ask whom it asked then?
+static bool same_ask(const PickRequest* request, const Standing* standing, const Decision* d) {
+    if (d->row.rule != standing->rule)
+        return false;
+    if (d->rule != NULL && d->rule->pool == 0 && d->rule->rep == 0 && // by its territory
+        (request->pool != standing->asked_pool ||
+         (request->rep != 0 && request->rep != standing->rep)))
+        return false;
+    return !standing->has_rep || request->needs == NULL ||
+           pick_has_skills(request->key, standing->rep, request->needs);
+}
+
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* d) {
     PickRequest request = match(table, rules, lead, d);
-    bool same_rule = d->row.rule == standing->rule;
-    if (standing->has_rep && same_rule)
+    bool same = same_ask(&request, standing, d);
+    if (standing->has_rep && same)
         return false;
     Pick picked = {};
     if (request.pool != 0 || request.rep != 0)
         pick(&request, &picked, &explanation);
     settle(table, rules, &request, &picked, d);
-    if (!d->assigned && !standing->has_rep && same_rule && request.pool == standing->pool)
+    if (!d->assigned && !standing->has_rep && same && request.pool == standing->pool)
         return false;
     d->row.method = method;
     conclude(lead, &request, d);

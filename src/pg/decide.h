@@ -24,11 +24,14 @@ void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* de
 struct Standing {
     bool has_rep;
     bool manual;
-    int64 rule; // 0: none
-    int32 pool; // 0: none
+    int64 rule;       // 0: none
+    int32 pool;       // 0: none
+    int64 rep;        // 0: none
+    int32 asked_pool; // the first that was asked for a taker; 0: a rule's own rep was, or nobody
 };
 // Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
-// the rule that gave it to its rep is still the one that matches, or since it would wait in the
+// the rule that gave it to its rep is still the one that matches, with the same target and no
+// need that the rep does not meet, or since it would wait in the
 // same queue again; then nothing is charged or counted.
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* decision);

@@ -53,3 +53,6 @@ void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* 
 // Charges a lead that somebody else gave to a rep: counts as used whatever the cap. found is false
 // when the rep is not known here; then nothing is charged.
 void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result);
+
+// Whether the rep, wherever it is a member, has the skills.
+bool pick_has_skills(const TenantKey* key, int64 rep, const Needs* needs);

@@ -1,6 +1,7 @@
 // Which members of a pool may take a lead that not all may take: those with the skills it needs and
-// a ref that its owner column can hold. The tenant's lock is held.
+// a ref that its owner column can hold. The tenant's lock is held, but where said.
 #include "pick_site.h"
+#include "transaction.h"
 
 static int32 pool_lacking(const PoolState* pool, RefNeed need) {
     if (need == RefNeed::none)
@@ -65,4 +66,31 @@ void filter_members(Site* site, PoolState* pool) {
     else if (skills == NULL || !skills->nobody)
         filter_all(site, pool, &skilled);
     site->unskilled = pool->queue.active_count - skilled;
+}
+
+static bool block_rep_meets(TenantBlock* block, int64 rep, const Needs* needs) {
+    SkillFilter filter;
+    skills_find(block, needs, &filter);
+    int32 i = block_find_rep(block, rep);
+    return i >= 0 && rep_has_skills(block, i, &filter);
+}
+
+// Takes the lock itself.
+bool pick_has_skills(const TenantKey* key, int64 rep, const Needs* needs) {
+    if (config_is_draft(key->tenant))
+        return block_rep_meets(tenant_draft(key)->block, rep, needs);
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        TenantSlot* slot = tenant_ready(key);
+        if (slot == NULL)
+            return true; // shared memory is full: nothing is known that speaks against the rep
+        bool meets = true;
+        LWLockAcquire(slot_lock(slot), LW_SHARED);
+        bool usable = tenant_usable(slot, key);
+        if (usable)
+            meets = block_rep_meets(slot_block(slot), rep, needs);
+        LWLockRelease(slot_lock(slot));
+        if (usable)
+            return meets;
+    }
 }

@@ -32,20 +32,14 @@ void skills_read(int64 tenant, SkillRows* out, MemoryContext context) {
     for (uint64 i = 0; i < SPI_processed; i++) {
         bool isnull;
         HeapTuple row = found->vals[i];
-        text* name = DatumGetTextPP(SPI_getbinval(row, found->tupdesc, 1, &isnull));
+        const char* name = SPI_getvalue(row, found->tupdesc, 1);
         SkillRow* skill = &out->rows[out->count];
-        const SkillRow* before = out->count > 0 ? skill - 1 : NULL;
-        int length = static_cast<int>(VARSIZE_ANY_EXHDR(name));
-        if (before != NULL && static_cast<int>(strlen(before->name)) == length &&
-            memcmp(before->name, VARDATA_ANY(name), length) == 0) {
-            skill->name = before->name;
+        if (out->count > 0 && strcmp(skill[-1].name, name) == 0) {
+            skill->name = skill[-1].name;
         } else {
-            char* copy = static_cast<char*>(MemoryContextAlloc(context, length + 1));
-            memcpy(copy, VARDATA_ANY(name), length);
-            copy[length] = '\0';
-            skill->name = copy;
+            skill->name = MemoryContextStrdup(context, name);
             out->names++;
-            out->name_bytes += length;
+            out->name_bytes += static_cast<int32>(strlen(name));
         }
         skill->rep = DatumGetInt64(SPI_getbinval(row, found->tupdesc, 2, &isnull));
         skill->level = DatumGetFloat8(SPI_getbinval(row, found->tupdesc, 3, &isnull));

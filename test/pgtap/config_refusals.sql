@@ -1,7 +1,7 @@
 -- What configuration is refused when it is written: each with its SQLSTATE, a detail and a hint, and
 -- nothing of it is stored.
 BEGIN;
-SELECT plan(140);
+SELECT plan(146);
 SET LOCAL client_min_messages = warning;
 
 -- Passes when the statement is refused with the SQLSTATE, a message like the pattern, a detail and a
@@ -63,7 +63,8 @@ SELECT pg_temp.refused(format('INSERT INTO leadroute.rep (id, name, daily_cap) V
 FROM unnest(ARRAY[-1, -2147483648]) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.rep (id, name, skills) VALUES (10, ''X'', %L)', v), 'LR005',
     'skills of rep 10', format('rep: skills %s', quote_nullable(v)))
-FROM unnest(ARRAY[NULL, '[]', '"x"', '3', 'null', '{"a": "high"}', '{"a": null}']) v;
+FROM unnest(ARRAY[NULL, '[]', '"x"', '3', 'null', '{"a": "high"}', '{"a": null}',
+    '{"a>2": 1}', '{" a": 1}', '{"": 1}', '{"a": 1e9}']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.rep (id, name, location) VALUES (10, ''X'', %L)', v), 'LR005',
     'not on the globe', format('rep: location %s', v))
 FROM unnest(ARRAY['(181,0)', '(0,-90.5)', '(NaN,0)', '(0,Infinity)']) v;
@@ -147,8 +148,7 @@ SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep) VALUES (''
 SELECT pg_temp.refused(format('INSERT INTO leadroute.rule (lead_table, position, name, %s) VALUES (''leads'', 2, ''x'', %s)', k, v),
     'LR005', p, 'rule: ' || d)
 FROM (VALUES ('active', 'true', 'no target', 'no target'), ('pool, rep', '''a'', 1', 'two targets', 'two targets'),
-    ('pool, needs', '''a'', ''x''', 'needs is not available', 'needs'),
-    ('territory', '''t''', 'territory is not available', 'territory'),
+    ('pool, territory', '''a'', ''t''', 'two targets', 'pool and territory'),
     ('pool, sla', '''a'', ''gold''', 'sla is not available', 'sla'),
     ('pool, overflow_pool', '''a'', ''a''', 'into its own pool', 'overflows into its own pool'),
     ('pool, label', '''a'', ''[1]''', 'not a JSON object', 'label is an array'),
@@ -162,6 +162,8 @@ SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, 
     'no pool "nix"', 'rule: unknown pool');
 SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, rep) VALUES (''leads'', 2, ''x'', 99)', 'LR008',
     'no rep "99"', 'rule: unknown rep');
+SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, territory) VALUES (''leads'', 2, ''x'', ''t'')', 'LR008',
+    'no territory "t"', 'rule: unknown territory');
 SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, pool, overflow_pool) VALUES (''leads'', 2, ''x'', ''a'', ''nix'')',
     'LR008', 'no pool "nix"', 'rule: unknown overflow pool');
 SELECT pg_temp.refused('INSERT INTO leadroute.rule (lead_table, position, name, pool) VALUES (''leads'', 2, ''all'', ''a'')', 'LR005',
