@@ -1,6 +1,7 @@
 // decide(): the middle of a lead's way; see decide.h.
 #include "decide.h"
 #include "alert.h"
+#include "backlog.h"
 
 static core::Explanation explanation;
 static uint8 encoded[core::kMaxEncoded];
@@ -133,6 +134,7 @@ static void conclude(const Lead* lead, const PickRequest* request, Decision* d) 
         count(&lead->key, COUNT_UNMATCHED);
     if (!d->assigned) {
         count(&lead->key, COUNT_WAITING);
+        backlog_note_waiting(&lead->key);
         if (d->alert != NULL)
             count(&lead->key, COUNT_CAPPED);
     }

@@ -1,4 +1,5 @@
 // Triggers that notice SQL writing leadroute's own tables: configuration, and the record.
+#include "backlog.h"
 #include "pick.h"
 #include "placement.h"
 #include "restore.h"
@@ -23,6 +24,8 @@ static bool is_lead_table(const TriggerData* data) {
 static void config_row(const TriggerData* data, HeapTuple tuple) {
     int64 tenant = tenant_column(data, tuple);
     config_changed(tenant, false);
+    if (strcmp(RelationGetRelationName(data->tg_relation), "rule") == 0)
+        backlog_rules_edited();
     // who is restored has not joined: the record says where everybody stands
     if (restore_running())
         record_edited(placement(InvalidOid, tenant), tenant, true);
@@ -93,6 +96,7 @@ Datum leadroute_config_changed(PG_FUNCTION_ARGS) {
     if (!shared_ready())
         PG_RETURN_POINTER(NULL);
     if (is_lead_table(data)) {
+        backlog_rules_edited();
         attachments_changed();
         PG_RETURN_POINTER(NULL);
     }
@@ -106,6 +110,7 @@ Datum leadroute_config_truncated(PG_FUNCTION_ARGS) {
     TriggerData* data = trigger_data(fcinfo);
     if (!shared_ready())
         PG_RETURN_POINTER(NULL);
+    backlog_rules_edited();
     if (is_lead_table(data))
         attachments_changed();
     else

@@ -6,6 +6,7 @@
 // consumer stops at a batch that is not complete.
 //
 // The lock guards the choice of slots and the starting of workers; nobody waits under it.
+#include "backlog.h"
 #include "events.h"
 #include "shared.h"
 
@@ -54,6 +55,9 @@ static void slot_reset(EventSlot* slot, Oid database) {
     pg_atomic_uint32* narrow[] = {&slot->state, &slot->idle, &slot->leave, &slot->lost};
     for (pg_atomic_uint32* atomic : narrow)
         pg_atomic_init_u32(atomic, 0);
+    // nobody knows what was wanted before
+    pg_atomic_init_u32(&slot->backlog, BACKLOG_RULES);
+    pg_atomic_init_u32(&slot->backlog_all, 1);
     // head and tail go on: a stamp of the slot's earlier life must not be met again
     pg_atomic_uint64* wide[] = {&slot->put, &slot->taken, &slot->sent, &slot->skipped, &slot->lag};
     for (pg_atomic_uint64* atomic : wide)

@@ -65,6 +65,8 @@ struct EventSlot {
     pg_atomic_uint32 idle;    // the worker sleeps and wants to be woken
     pg_atomic_uint32 leave;   // it is asked to leave
     pg_atomic_uint32 lost;    // events to be derived from the record
+    pg_atomic_uint32 backlog; // BacklogLevel: of some tenants; of all where backlog_all is set
+    pg_atomic_uint32 backlog_all;
     Latch* latch;             // of the worker
     pg_atomic_uint64 head;    // bytes reserved by producers
     pg_atomic_uint64 tail;    // bytes taken by the worker

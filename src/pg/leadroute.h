@@ -124,6 +124,7 @@ extern int leadroute_max_pools;
 extern int leadroute_max_members;
 extern int leadroute_notify;      // NotifyMode
 extern int leadroute_notify_idle; // seconds
+extern bool leadroute_backlog;
 extern double leadroute_notify_queue_limit;
 extern int leadroute_event_buffer; // kB
 

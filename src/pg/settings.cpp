@@ -9,6 +9,7 @@ int leadroute_max_pools = 4096;
 int leadroute_max_members = 65536;
 int leadroute_notify = NOTIFY_WORKER;
 int leadroute_notify_idle = 10;
+bool leadroute_backlog = true;
 double leadroute_notify_queue_limit = 0.5;
 int leadroute_event_buffer = 512;
 
@@ -30,6 +31,10 @@ static void notify_settings(void) {
     DefineCustomIntVariable(
         "leadroute.notify_idle", "Seconds without events after which the worker leaves.", NULL,
         &leadroute_notify_idle, 10, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+    DefineCustomBoolVariable("leadroute.backlog",
+                             "Gives waiting leads out as soon as somebody may take them.",
+                             "By the background worker that sends events. Off, only sweep() does.",
+                             &leadroute_backlog, true, PGC_SUSET, 0, NULL, NULL, NULL);
     DefineCustomRealVariable(
         "leadroute.notify_queue_limit",
         "How full the server's notification queue may be before the worker skips events.",

@@ -99,8 +99,11 @@ static void startup(void) {
         ShmemInitStruct("leadroute slots", sizeof(TenantSlot) * made->slot_count, &found));
     if (!found) {
         memset(static_cast<void*>(slots), 0, sizeof(TenantSlot) * made->slot_count);
-        for (int i = 0; i < made->slot_count; i++)
+        for (int i = 0; i < made->slot_count; i++) {
             pg_atomic_init_u64(&slots[i].wanted_generation, 0);
+            pg_atomic_init_u32(&slots[i].backlog, 0);
+            pg_atomic_init_u32(&slots[i].backlog_said, 0);
+        }
     }
     backends = static_cast<BackendEntry*>(
         ShmemInitStruct("leadroute backends", sizeof(BackendEntry) * made->backend_count, &found));

@@ -62,6 +62,8 @@ struct TenantSlot {
     uint64 build;       // of the present block
     uint64 generation;  // of the configuration that the block was built from
     pg_atomic_uint64 wanted_generation; // of the committed configuration
+    pg_atomic_uint32 backlog;           // BacklogLevel: wanted, not walked yet
+    pg_atomic_uint32 backlog_said;      // how often it was
     dsa_pointer chunk;                  // the block, InvalidDsaPointer: not loaded
     dsa_pointer pending;
     int32 pending_count;

@@ -1,6 +1,7 @@
 // Keeping at commit and undoing at abort; see transaction.h. The callbacks allocate nothing and
 // raise nothing: after the commit record is written an error would take the server down.
 #include "transaction.h"
+#include "backlog.h"
 #include "events.h"
 #include "record.h"
 #include "tenant.h"
@@ -129,7 +130,10 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
         if (key.effect == core::Effect::turn)
             my_backend_entry()->reservations -= turns;
     }
+    bool wanted = slot->counter[COUNT_WAITING] > 0;
     LWLockRelease(slot_lock(slot));
+    if (wanted)
+        backlog_want(slot);
 }
 
 void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
@@ -282,6 +286,7 @@ void config_changed(int64 tenant, bool all_tenants) {
             return;
     changed.grow();
     changed.items[changed.count++] = {tenant, all_tenants};
+    backlog_prepare();
 }
 
 bool config_is_draft(int64 tenant) {
@@ -384,8 +389,10 @@ static void end_notes(int level, bool committed) {
 static void publish_changes(void) {
     if (attachments)
         pg_atomic_add_fetch_u64(&shared->attachments, 1);
-    for (int i = 0; i < changed.count; i++)
+    for (int i = 0; i < changed.count; i++) {
         slots_outdate(MyDatabaseId, changed.items[i].tenant, changed.items[i].all_tenants);
+        backlog_want_tenant(changed.items[i].tenant, changed.items[i].all_tenants);
+    }
     for (int i = 0; i < edited.count; i++) {
         TenantSlot* slot = slot_find(&edited.items[i].key);
         if (slot == NULL)
@@ -394,11 +401,13 @@ static void publish_changes(void) {
         if (slot->used && same_key(&slot->key, &edited.items[i].key))
             slot->recount = true;
         LWLockRelease(slot_lock(slot));
+        backlog_want(slot);
     }
 }
 
 static void forget_transaction(void) {
     events_forget();
+    backlog_forget();
     if (touched.count > 0) {
         for (int t = 0; t < touched.count; t++) {
             Touched* mine = &touched.items[t];
@@ -439,6 +448,7 @@ static void at_end(XactEvent event, void*) {
     case XACT_EVENT_COMMIT:
         settle_commit();
         publish_changes();
+        backlog_commit();
         events_commit();
         end_notes(1, true);
         for (int i = 0; i < noted.count; i++)

@@ -1,0 +1,34 @@
+// The backlog: leads that wait are given out when a rep becomes eligible.
+//
+// Whoever makes one eligible says so in shared memory at its commit; the database's background
+// worker (notifier.cpp), or whoever calls sweep(), walks the queues (sql/backlog.sql). What is said
+// may be said for nothing: a walk asks first whether there is somebody for the leads of a queue.
+#pragma once
+
+#include "leadroute.h"
+
+#include "shared.h"
+
+// What is wanted of a tenant, or of a database.
+enum BacklogLevel : uint32 {
+    BACKLOG_NONE,
+    BACKLOG_REPS,  // somebody may take leads: ask for each queue
+    BACKLOG_RULES, // leads may be for others by now: look at each
+};
+
+// In a transaction, before what follows: takes hold of the database's worker until the end of the
+// transaction, and starts it if it does not run. Never fails.
+void backlog_prepare(void);
+// At commit, or at once for what is no transaction's: somebody may take leads of this tenant. Does
+// not fail, wait or allocate. Without backlog_prepare() a worker that sleeps does not hear of it
+// before it looks by itself.
+void backlog_want(TenantSlot* slot);
+// The same for a tenant's changed configuration, which needs not be in memory.
+void backlog_want_tenant(int64 tenant, bool all_tenants);
+// This transaction changes rules: what it wants at commit is BACKLOG_RULES.
+void backlog_rules_edited(void);
+// A lead of this tenant waits; at commit those who have become eligible meanwhile are looked for
+// again, since they could not see it.
+void backlog_note_waiting(const TenantKey* key);
+void backlog_commit(void); // no error
+void backlog_forget(void); // after commit or abort
