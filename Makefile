@@ -17,12 +17,12 @@ MODULE_big = leadroute
 # The PostgreSQL side is every file of src/pg. The core is listed, and a check holds the list equal
 # to the one in CMakeLists.txt, which builds the core without PostgreSQL.
 PG_SRCS = $(sort $(wildcard src/pg/*.cpp))
-CORE_SRCS = src/core/fair_queue.cpp src/core/fair_queue_among.cpp src/core/explanation.cpp src/core/ledger.cpp
+CORE_SRCS = src/core/business_time.cpp src/core/fair_queue.cpp src/core/fair_queue_among.cpp src/core/explanation.cpp src/core/ledger.cpp
 OBJS = $(PG_SRCS:.cpp=.o) $(CORE_SRCS:.cpp=.o)
 
 # The install script is these pieces of sql/, joined in this order: state before functions, grants
 # last.
-SQL_PIECES = header key_order tables tables_territory tables_access tables_activity access history route checks references lead_table reroute attach restore territory why explain manual activity views verify health ddl events grants
+SQL_PIECES = header key_order tables tables_territory tables_access tables_activity tables_availability access history route checks references lead_table reroute attach restore territory availability why explain manual activity views verify health ddl events grants
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
 DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)

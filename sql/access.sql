@@ -229,6 +229,8 @@ AS $$
         'SELECT ON ALL TABLES IN SCHEMA leadroute',
         'INSERT, UPDATE, DELETE ON leadroute.rep, leadroute.pool, leadroute.pool_member, leadroute.rule',
         'INSERT, UPDATE, DELETE ON leadroute.territory, leadroute.territory_entry',
+        'INSERT, UPDATE, DELETE ON leadroute.calendar, leadroute.calendar_hours, leadroute.calendar_holiday, leadroute.rep_absence',
+        'DELETE ON leadroute.presence',
         'UPDATE ON leadroute.lead_table',
         'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert']
     ELSE ARRAY[

@@ -97,9 +97,6 @@ BEGIN
         WHEN NEW.open_cap < 0 THEN ARRAY[
             format('open cap %s is negative', NEW.open_cap), 'It is the most open leads of a rep.',
             'Use NULL for no capacity, 0 for no leads at all.']
-        WHEN NEW.calendar IS NOT NULL THEN ARRAY[
-            'calendar is not available in this version', 'It is to be the rep''s working hours.',
-            'Set paused while the rep is away.']
         WHEN NOT on_conflict AND EXISTS (SELECT FROM leadroute.rep r
             WHERE r.tenant = NEW.tenant AND r.id = NEW.id AND added) THEN ARRAY[
             format('rep %s exists already', NEW.id), 'Ids are unique within a tenant.',
@@ -127,7 +124,7 @@ DECLARE
     on_conflict CONSTANT boolean := leadroute._on_conflict();
     added CONSTANT boolean := TG_OP = 'INSERT';
     later CONSTANT text := (SELECT column_name FROM (VALUES
-        ('presence_required', NEW.presence_required), ('sla', NEW.sla IS NOT NULL),
+        ('sla', NEW.sla IS NOT NULL),
         ('claim_daily', NEW.claim_daily IS NOT NULL), ('claim_open', NEW.claim_open IS NOT NULL),
         ('claim_delay', NEW.claim_delay IS NOT NULL), ('offer_window', NEW.offer_window IS NOT NULL))
         AS v (column_name, given) WHERE given LIMIT 1);
@@ -155,6 +152,9 @@ BEGIN
                 THEN format('mode "%s" is not available in this version', NEW.mode)
                 ELSE format('unknown mode %s', coalesce('"' || NEW.mode || '"', 'NULL')) END,
             format('It says how the leads of pool "%s" reach its members.', NEW.name), 'Use push.']
+        WHEN NEW.presence_required IS NULL THEN ARRAY[
+            format('pool "%s" needs presence_required to be true or false', NEW.name),
+            'It says whether members must be signed in.', 'Leave it out for false.']
         WHEN NEW.catch_up IS NULL OR NEW.catch_up NOT IN ('none', 'full', 'bounded') THEN ARRAY[
             format('unknown catch_up %s', coalesce('"' || NEW.catch_up || '"', 'NULL')), 'It says what a joiner or returner is owed.',
             'Use none, full or bounded.']

@@ -15,6 +15,8 @@ BEGIN
         PERFORM FROM leadroute.rep r WHERE r.tenant = _missing.tenant AND r.id = _missing.name::bigint;
     ELSIF kind = 'territory' THEN
         PERFORM FROM leadroute.territory t WHERE t.tenant = _missing.tenant AND t.name = _missing.name;
+    ELSIF kind = 'calendar' THEN
+        PERFORM FROM leadroute.calendar c WHERE c.tenant = _missing.tenant AND c.name = _missing.name;
     ELSE
         PERFORM FROM leadroute.pool p WHERE p.tenant = _missing.tenant AND p.name = _missing.name;
     END IF;
@@ -25,7 +27,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._missing(text, bigint, text, text) IS
-    'Message, detail and hint when there is no such rep, pool or territory; NULL when there is, or none is named.';
+    'Message, detail and hint when there is no such rep, pool, territory or calendar; NULL when there is, or none is named.';
 
 CREATE FUNCTION leadroute._missing_fallback(attachment leadroute.lead_table) RETURNS text[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -46,7 +46,7 @@ COMMENT ON COLUMN leadroute.rep.manager IS 'The rep who receives this rep''s ale
 COMMENT ON COLUMN leadroute.rep.team IS 'Free text.';
 COMMENT ON COLUMN leadroute.rep.db_role IS 'The database role the rep works as, if any.';
 COMMENT ON COLUMN leadroute.rep.timezone IS 'Time zone by full name; the rep''s day, and so the daily cap, begins at its midnight.';
-COMMENT ON COLUMN leadroute.rep.calendar IS 'Working hours; not available in this version.';
+COMMENT ON COLUMN leadroute.rep.calendar IS 'Working hours, by the name of a calendar; NULL: any time.';
 COMMENT ON COLUMN leadroute.rep.skills IS 'Levels by skill, as {"enterprise": 3, "licence:TX": 1}; what rule.needs asks for.';
 COMMENT ON COLUMN leadroute.rep.daily_cap IS 'Most leads in one day, over all pools; NULL is no cap, 0 is none at all.';
 COMMENT ON COLUMN leadroute.rep.open_cap IS 'Capacity: most open leads at a time, over all pools, with those given by hand counted; NULL is no limit, 0 is none at all. An episode that ends frees it when that is committed.';
@@ -102,7 +102,7 @@ COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round
 COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, with catch_up = bounded.';
-COMMENT ON COLUMN leadroute.pool.presence_required IS 'Only signed-in reps; not available in this version.';
+COMMENT ON COLUMN leadroute.pool.presence_required IS 'True: only members who are signed in (sign_in) receive leads.';
 COMMENT ON COLUMN leadroute.pool.manager IS 'The rep who receives the pool''s alerts where a rep has no manager.';
 COMMENT ON COLUMN leadroute.pool.sla IS 'First-touch policy; not available in this version.';
 COMMENT ON COLUMN leadroute.pool.overflow_pool IS 'Asked when nobody in this pool is eligible.';

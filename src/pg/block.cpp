@@ -1,5 +1,6 @@
 // Layout, eligibility and charging of one tenant's block; see block.h.
 #include "block.h"
+#include "availability.h"
 
 static uint32 place(uint32* end, Size bytes) {
     uint32 offset = (uint32)TYPEALIGN(kBlockAlign, *end);
@@ -20,12 +21,21 @@ static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
     block->skills = place(&end, sizeof(SkillState) * room->skills);
     block->holders = place(&end, sizeof(SkillHolder) * room->holders);
     block->skill_names = place(&end, room->skill_name_bytes);
+    block->shifts = place(&end, sizeof(ShiftState) * room->shifts);
+    block->windows = place(&end, sizeof(core::Window) * room->windows);
     block->aside_reps = place(&end, sizeof(AsideRep) * room->aside_reps);
     block->aside_members = place(&end, sizeof(AsideMember) * room->aside_members);
     block->aside_rep_room = room->aside_reps;
     block->aside_member_room = room->aside_members;
     block->size = end;
     return end;
+}
+
+BlockRoom block_room(const TenantBlock* block) {
+    return {block->pool_count,     block->rep_count,         block->member_count,
+            block->aside_rep_room, block->aside_member_room, block->lane_count,
+            block->skill_count,    block->holder_count,      block->skill_name_bytes,
+            block->shift_count,    block->window_count};
 }
 
 Size block_size(const BlockRoom* room) {
@@ -43,23 +53,15 @@ void block_format(TenantBlock* block, const BlockRoom* room) {
     block->skill_count = room->skills;
     block->holder_count = room->holders;
     block->skill_name_bytes = room->skill_name_bytes;
-}
-
-BlockRoom block_room(const TenantBlock* block, int32 aside_reps, int32 aside_members) {
-    return {block->pool_count,
-            block->rep_count,
-            block->member_count,
-            block->aside_rep_room + aside_reps,
-            block->aside_member_room + aside_members,
-            block->lane_count,
-            block->skill_count,
-            block->holder_count,
-            block->skill_name_bytes};
+    block->shift_count = room->shifts;
+    block->window_count = room->windows;
 }
 
 void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int32 aside_members) {
     memcpy(static_cast<void*>(to), from, from->aside_reps);
-    BlockRoom room = block_room(from, aside_reps, aside_members);
+    BlockRoom room = block_room(from);
+    room.aside_reps += aside_reps;
+    room.aside_members += aside_members;
     lay_out(to, &room);
     memcpy(static_cast<void*>(to->aside_rep(0)), from->aside_rep(0),
            sizeof(AsideRep) * from->aside_rep_count);
@@ -184,6 +186,11 @@ core::State member_state(TenantBlock* block, int32 member, const ZoneDays* zones
         return core::State::rep_paused;
     if (m->paused)
         return core::State::member_paused;
+    core::State availability = rep_availability(block, rep, zones->now);
+    if (availability != core::State::turn)
+        return availability;
+    if (block->pool(m->pool)->presence_required && !rep_present(rep, zones->now))
+        return core::State::signed_out;
     if (rep->open_cap != kNoCap && rep->open.used >= rep->open_cap)
         return core::State::open_cap;
     if (rep->cap == kNoCap && m->cap == kNoCap)
@@ -204,6 +211,8 @@ void member_refresh(TenantBlock* block, int32 member, const ZoneDays* zones) {
     if (state == m->reason)
         return;
     PoolState* pool = block->pool(m->pool);
+    if (!pool_steady(pool, zones->now))
+        pool_unsettle(pool);
     core::FairQueue queue = block->queue(pool);
     int32 i = member - pool->first_member;
     if (m->reason == core::State::turn)

@@ -6,6 +6,7 @@
 
 #include "leadroute.h"
 
+#include "../core/business_time.h"
 #include "../core/explanation.h"
 #include "../core/fair_queue.h"
 #include "../core/ledger.h"
@@ -47,6 +48,20 @@ struct OpenCount {
     bool doubtful; // while counting one ended, which the reading may have seen or not
 };
 
+// The hours of a calendar in a zone, as windows of the block.
+struct ShiftState {
+    int32 first_window;
+    int32 window_count;
+};
+
+// When a rep was last heard of, as leadroute.presence says and heartbeats since.
+struct Presence {
+    TimestampTz signed_in_at;
+    TimestampTz seen;   // DT_NOBEGIN: signed out
+    TimestampTz stored; // the latest of seen that is, or is about to be, on disk
+    int32 version;      // of the row; 0: there is none
+};
+
 struct RepState {
     int64 id;
     int32 zone;     // index into the shared zone list
@@ -58,6 +73,10 @@ struct RepState {
     bool ref_is_uuid;
     int32 first_member; // in TenantBlock's by_rep list
     int32 member_count;
+    int32 shift;         // index of the ShiftState, -1: any time
+    int32 first_absence; // windows in which the rep is away
+    int32 absence_count;
+    Presence presence;
     DayCounts days;
     OpenCount open;
 };
@@ -103,6 +122,12 @@ struct PoolState {
     int64 checked_minute;        // when capped members were last asked whether their day is over
     int32 first_lane;
     core::Queue queue;
+
+    // No member's availability changes within, see pool_steady(); with the presence timeout, in
+    // seconds, that it was found out by.
+    TimestampTz steady_from, steady_until;
+    int32 steady_timeout;
+    bool presence_required;
 };
 
 // A skill, and the reps who have it: the holders from first_holder on, by rep index.
@@ -127,8 +152,11 @@ struct TenantBlock {
     int32 aside_member_count, aside_member_room;
     uint64 aside_turns; // orders the turns of those aside whose pool is not here
     int32 skill_count, holder_count, skill_name_bytes;
+    int32 shift_count, window_count;
+    // Windows are known for this time, with a day more at either end; outside, load anew.
+    TimestampTz horizon_from, horizon_until;
     uint32 pools, lanes, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
-    uint32 skills, holders, skill_names;
+    uint32 skills, holders, skill_names, shifts, windows;
     uint32 aside_reps, aside_members; // these come last
     Size size;
 
@@ -144,6 +172,8 @@ struct TenantBlock {
     AsideMember* aside_member(int32 i) {
         return reinterpret_cast<AsideMember*>(at(aside_members)) + i;
     }
+    ShiftState* shift(int32 i) { return reinterpret_cast<ShiftState*>(at(shifts)) + i; }
+    core::Window* window(int32 i) { return reinterpret_cast<core::Window*>(at(windows)) + i; }
     int32* member_of_rep(int32 i) { return reinterpret_cast<int32*>(at(by_rep)) + i; }
     core::Lane* lane_of(int32 i) { return lane(pool(member(i)->pool)->first_lane + tag(i)->lane); }
     core::FairQueue queue(PoolState* p) {
@@ -166,9 +196,11 @@ struct BlockRoom {
     int32 skills;
     int32 holders;
     int32 skill_name_bytes;
+    int32 shifts;
+    int32 windows;
 };
-// The room that a block has, and so much more aside.
-BlockRoom block_room(const TenantBlock* block, int32 aside_reps, int32 aside_members);
+// Of a block like this one.
+BlockRoom block_room(const TenantBlock* block);
 
 // Bytes of a block with so many entries; block_format() lays one out, all else zero.
 Size block_size(const BlockRoom* room);

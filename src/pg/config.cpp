@@ -1,4 +1,5 @@
 // Reads a tenant's configuration tables into flat rows, and lays a block out for it.
+#include "availability.h"
 #include "tenant.h"
 
 static SPIPlanPtr rep_plan, pool_plan, member_plan;
@@ -74,7 +75,7 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
     SPITupleTable* rows =
         run(&pool_plan,
             "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8,"
-            " p.method"
+            " p.method, p.presence_required"
             " FROM leadroute.pool p LEFT JOIN leadroute.pool o"
             "   ON o.tenant = p.tenant AND o.name = p.overflow_pool"
             " WHERE p.tenant = $1 ORDER BY p.id",
@@ -90,6 +91,7 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
         pool->catch_up = catch_up_of(TextDatumGetCString(column(rows, i, 3, &isnull)));
         pool->catch_up_limit = DatumGetFloat8(column(rows, i, 4, &isnull));
         pool->order = order_of(TextDatumGetCString(column(rows, i, 5, &isnull)));
+        pool->presence_required = bool_column(rows, i, 6);
     }
     SPI_freetuptable(rows);
 }
@@ -167,6 +169,7 @@ void configuration_read(int64 tenant, Configuration* configuration) {
     read_pools(tenant, configuration, context);
     read_members(tenant, configuration, context);
     skills_read(tenant, &configuration->skills, context);
+    configuration->availability = availability_read(tenant, context);
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
@@ -286,6 +289,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
     wanted.skill_name_bytes = from->skills.name_bytes;
     for (int32 i = 0; i < from->pool_count; i++)
         wanted.lanes += from->pools[i].lanes;
+    availability_room(from->availability, &wanted);
     if (replaced != NULL) {
         wanted.aside_reps = replaced->aside_rep_count;
         wanted.aside_members = replaced->aside_member_count;
@@ -298,11 +302,13 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
     block_format(block, &wanted);
     fill_reps(block, from);
     skills_fill(block, &from->skills);
+    availability_fill(block, from->availability);
     for (int32 i = 0; i < from->pool_count; i++) {
         PoolState* pool = block->pool(i);
         pool->id = from->pools[i].id;
         pool->catch_up = from->pools[i].catch_up;
         pool->catch_up_limit = from->pools[i].catch_up_limit;
+        pool->presence_required = from->pools[i].presence_required;
     }
     for (int32 i = 0; i < from->pool_count; i++)
         block->pool(i)->overflow =

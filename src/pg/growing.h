@@ -1,4 +1,4 @@
-// An array that grows and is kept over transactions.
+// A list in memory that outlives the transaction, so that the callbacks at its end may read it.
 #pragma once
 
 #include "leadroute.h"

@@ -128,6 +128,8 @@ extern bool leadroute_backlog;
 extern double leadroute_notify_queue_limit;
 extern int leadroute_event_buffer; // kB
 
+extern int leadroute_presence_timeout; // seconds
+
 enum RuleErrorPolicy { RULE_ERROR_SKIP, RULE_ERROR_ERROR };
 enum UnavailablePolicy { UNAVAILABLE_ERROR, UNAVAILABLE_QUEUE };
 enum NotifyMode { NOTIFY_WORKER, NOTIFY_TRANSACTION, NOTIFY_OFF };

@@ -4,6 +4,7 @@
 // One that is loaded keeps its counts, turns in flight included; only members and reps that are new
 // to it are counted from the record.
 #include "tenant.h"
+#include "availability.h"
 #include "rebuild.h"
 #include "transaction.h"
 
@@ -14,7 +15,9 @@ bool tenant_usable(const TenantSlot* slot, const TenantKey* key) {
 static bool up_to_date(TenantSlot* slot, const TenantKey* key) {
     return tenant_usable(slot, key) &&
            slot->generation == pg_atomic_read_u64(&slot->wanted_generation) &&
-           !(slot->recount && slot->in_flight == 0);
+           !(slot->recount && slot->in_flight == 0) &&
+           (!slot->bounded ||
+            within(GetCurrentTimestamp(), slot->horizon_from, slot->horizon_until));
 }
 
 TenantBlock* tenant_copy(const TenantKey* key, TenantSlot* slot) {
@@ -44,6 +47,7 @@ struct Load {
     uint64 incarnation;
     uint64 build; // that the block replaces, 0: none
     uint64 wanted;
+    uint64 presences;
     TenantBlock* block;
     bool checkpoint_void; // the whole record was counted
     Recount recount;
@@ -76,7 +80,7 @@ static Outcome publish(Load* load) {
 
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     bool same = slot->used && slot->incarnation == load->incarnation &&
-                slot->build == load->build &&
+                slot->build == load->build && slot->presences == load->presences &&
                 slot->pending_room - slot->pending_count - slot->pending_promised >=
                     load->recount.pending_count;
     if (same) {
@@ -88,6 +92,9 @@ static Outcome publish(Load* load) {
         slot->chunk = chunk;
         slot->build = pg_atomic_add_fetch_u64(&shared->incarnations, 1);
         slot->generation = load->wanted;
+        slot->horizon_from = load->block->horizon_from;
+        slot->horizon_until = load->block->horizon_until;
+        slot->bounded = block_bounded(load->block);
         slot->ticket = Max(slot->ticket, load->recount.max_ticket);
         slot->checkpoint_wanted = slot->checkpoint_wanted || replaces || load->checkpoint_void;
         slot->counter[COUNT_REBUILDS]++;
@@ -104,6 +111,7 @@ static Outcome load_block(TenantSlot* slot, const TenantKey* key) {
     load.incarnation = slot->incarnation;
     load.build = slot->build;
     load.wanted = pg_atomic_read_u64(&slot->wanted_generation);
+    load.presences = slot->presences;
     TenantBlock* old = tenant_copy(key, slot);
     if ((old == NULL) != (load.build == 0))
         return Outcome::again;
@@ -254,7 +262,9 @@ static Outcome make_known(TenantSlot* slot, const TenantKey* key, uint64 build, 
         reps += counted.rep_wanted[i] ? 1 : 0;
     for (int32 i = 0; i < block->member_count; i++)
         members += counted.member_wanted[i] ? 1 : 0;
-    BlockRoom room = block_room(known, reps, members);
+    BlockRoom room = block_room(known);
+    room.aside_reps += reps;
+    room.aside_members += members;
     if (!pending_room(slot, counted.pending_count))
         return Outcome::full;
     dsa_pointer chunk = chunk_allocate(block_size(&room), slot);
@@ -317,7 +327,9 @@ static Outcome draft_make(OwnDraft* own) {
 }
 
 static bool draft_current(const OwnDraft* own, const TenantSlot* slot, uint64 generation) {
-    return own->draft.block != NULL && !own->draft.full && own->serial == config_serial() &&
+    TenantBlock* block = own->draft.block;
+    return block != NULL && !own->draft.full && own->serial == config_serial() &&
+           within(GetCurrentTimestamp(), block->horizon_from, block->horizon_until) &&
            own->generation == generation && own->draft.build == (slot == NULL ? 0 : slot->build);
 }
 

@@ -1,5 +1,6 @@
 // pick(): see pick.h. Everything between taking and releasing the lock is arithmetic on the block.
 #include "pick_site.h"
+#include "availability.h"
 #include "transaction.h"
 
 // Takes over from the shared block what the rep, and the member, have used today.
@@ -14,6 +15,8 @@ static void look_beside(Site* site, int32 rep, int32 member) {
         return;
     mine->days = *days;
     mine->open = *block_rep_open(site->beside, mine->id, aside);
+    if (const RepState* other = rep_of(site->beside, mine->id))
+        presence_carry(&mine->presence, &other->presence);
     if (member < 0)
         return;
     MemberState* m = site->block->member(member);
@@ -25,19 +28,28 @@ static void look_beside(Site* site, int32 rep, int32 member) {
 
 // Capped members whose day may be over: asked once a minute, or when the clock was set. A draft
 // asks each time, since turns that others give back come to the shared block alone.
-static void recheck_capped(Site* site, PoolState* pool) {
+static bool capped_due(const Site* site, PoolState* pool) {
     if (site->beside == NULL && pool->checked_minute == site->zones->minute)
-        return;
+        return false;
     pool->checked_minute = site->zones->minute;
-    if (pool->parked[static_cast<int>(core::State::rep_cap)] == 0 &&
-        pool->parked[static_cast<int>(core::State::member_cap)] == 0 &&
-        pool->parked[static_cast<int>(core::State::open_cap)] == 0)
+    return pool->parked[static_cast<int>(core::State::rep_cap)] > 0 ||
+           pool->parked[static_cast<int>(core::State::member_cap)] > 0 ||
+           pool->parked[static_cast<int>(core::State::open_cap)] > 0;
+}
+
+// Asks those members anew whom the clock alone may have made eligible, or not any more.
+static void recheck(Site* site, PoolState* pool) {
+    bool capped = capped_due(site, pool);
+    bool steady = pool_steady(pool, site->zones->now);
+    if (steady && !capped)
         return;
     for (int32 k = 0; k < pool->queue.member_count; k++) {
         int32 member = pool->first_member + k;
         look_beside(site, site->block->member(member)->rep, member);
         member_refresh(site->block, member, site->zones);
     }
+    if (!steady)
+        pool_settle(site->block, pool, site->zones->now);
 }
 
 static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
@@ -83,7 +95,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
     TenantBlock* block = site->block;
     PoolState* pool = block->pool(pool_index);
     core::FairQueue queue = block->queue(pool);
-    recheck_capped(site, pool);
+    recheck(site, pool);
     site->filter = takes_filter(site, pool);
     for (;;) {
         if (site->filter)
@@ -121,9 +133,12 @@ static bool try_rep(Site* site, Pick* result) {
     look_beside(site, i, -1);
     const RepState* rep = block->rep(i);
     int32 used = days_used(&rep->days, site->zones->day[rep->zone]);
+    core::State availability = rep_availability(block, rep, site->zones->now);
     core::State state = core::State::picked;
     if (rep->paused)
         state = core::State::rep_paused;
+    else if (availability != core::State::turn)
+        state = availability;
     else if (lacks_skills(site, i))
         state = core::State::unskilled;
     else if (lacks_ref(rep, site->request->ref))

@@ -1,6 +1,7 @@
 // Fills a newly laid out block with counts: from the record, or from the block that it replaces.
 // What runs under a slot's lock (carry_over) allocates nothing.
 #include "rebuild.h"
+#include "availability.h"
 
 static void* zeroed(Size count, Size size) {
     return MemoryContextAllocExtended(CurrentMemoryContext, (count + 1) * size,
@@ -87,13 +88,13 @@ static void restore_last_turns(TenantBlock* block, const TimestampTz* last_at) {
 // A member's start tag is that of its latest row, moved by the turns that landed since (block_tag()
 // says why the turns in flight at that row do not matter), or that of the checkpoint. The pool's
 // virtual time (of each lane) is that of its latest row. Their difference is what a member is owed,
-// unless it was away in between: who was capped since its latest row is owed what it was owed then,
-// and what the catch-up policy adds.
+// unless it was away in between: who was capped or not available since its latest row is owed what
+// it was owed then, and what the catch-up policy adds.
 
 struct Standing {
     double start;   // start tag; NaN: nothing is known, so nothing is owed
     double deficit; // when last heard of
-    bool capped;    // has been since
+    bool away;      // has been since, or capped
 };
 
 static bool full_since(const DayCounts* days, int32 cap, DateADT since) {
@@ -113,7 +114,7 @@ static bool was_capped(TenantBlock* block, int32 member) {
     return full_since(&m->days, m->cap, latest) || full_since(&rep->days, rep->cap, latest);
 }
 
-static void stand(Recount* r, int32 member, Standing* standing) {
+static void stand(Recount* r, int32 member, TimestampTz now, Standing* standing) {
     TenantBlock* block = r->block;
     MemberState* m = block->member(member);
     core::Member* tag = block->tag(member);
@@ -122,7 +123,8 @@ static void stand(Recount* r, int32 member, Standing* standing) {
     int64 since = m->received;
     if (before != NULL)
         m->received += before->received;
-    standing->capped = was_capped(block, member);
+    TimestampTz heard_of = !isnan(r->last_tag[member]) ? r->last_at[member] : r->checkpoint->since;
+    standing->away = was_capped(block, member) || member_was_away(block, member, heard_of, now);
     standing->deficit = before == NULL ? 0 : before->deficit;
     standing->start = get_float8_nan();
     if (!isnan(r->last_tag[member])) {
@@ -167,7 +169,7 @@ static double owed_now(const PoolState* pool, const Standing* standing, double n
     double owed = weight * (now - standing->start);
     if (pool->queue.lane_count > 1 && fabs(owed - standing->deficit) > kOtherLane)
         return standing->deficit;
-    if (!standing->capped || pool->catch_up == core::CatchUp::full)
+    if (!standing->away || pool->catch_up == core::CatchUp::full)
         return owed;
     double most = standing->deficit;
     if (pool->catch_up == core::CatchUp::bounded)
@@ -192,7 +194,7 @@ void count_all(Recount* r, const TenantKey* key, TenantBlock* block, const Check
     double* deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     const ZoneDays* zones = zone_days(GetCurrentTimestamp(), true);
     for (int32 i = 0; i < block->member_count; i++)
-        stand(r, i, &standings[i]);
+        stand(r, i, zones->now, &standings[i]);
     const double* times = set_virtual_times(r, standings);
     for (int32 i = 0; i < block->member_count; i++) {
         PoolState* pool = block->pool(block->member(i)->pool);
@@ -301,10 +303,12 @@ void carry_over(TenantBlock* to, TenantBlock* from, const CarryScratch* scratch,
     bool* returning = scratch->returning;
     for (int32 i = 0; i < to->rep_count; i++) {
         const DayCounts* days = block_rep_days(from, to->rep(i)->id);
-        if (days == NULL)
-            continue;
-        to->rep(i)->days = *days;
-        to->rep(i)->open = *block_rep_open(from, to->rep(i)->id);
+        if (days != NULL) {
+            to->rep(i)->days = *days;
+            to->rep(i)->open = *block_rep_open(from, to->rep(i)->id);
+        }
+        if (const RepState* rep = rep_of(from, to->rep(i)->id))
+            presence_carry(&to->rep(i)->presence, &rep->presence);
     }
     for (int32 p = 0; p < to->pool_count; p++) {
         PoolState* pool = to->pool(p);

@@ -12,6 +12,7 @@ int leadroute_notify_idle = 10;
 bool leadroute_backlog = true;
 double leadroute_notify_queue_limit = 0.5;
 int leadroute_event_buffer = 512;
+int leadroute_presence_timeout = 900;
 
 static const struct config_enum_entry rule_error_values[] = {
     {"skip", RULE_ERROR_SKIP, false}, {"error", RULE_ERROR_ERROR, false}, {NULL, 0, false}};
@@ -49,6 +50,11 @@ static void notify_settings(void) {
 }
 
 void settings_init(void) {
+    DefineCustomIntVariable(
+        "leadroute.presence_timeout",
+        "How long a rep who signed in and is not heard of again counts as present.",
+        "At least two minutes: a heartbeat is written to disk once a minute.",
+        &leadroute_presence_timeout, 900, 120, 604800, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
     DefineCustomBoolVariable("leadroute.explain", "Keeps with each assignment why it was made.",
                              "Off, why() tells only the rule, the pool and the rep.",
                              &leadroute_explain, true, PGC_SUSET, 0, NULL, NULL, NULL);

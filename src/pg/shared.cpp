@@ -7,7 +7,8 @@ extern "C" {
 #include "common/hashfn.h"
 }
 
-constexpr Size kBytesPerMember = sizeof(MemberState) + sizeof(core::Member) + sizeof(RepState) + 16;
+constexpr Size kBytesPerMember =
+    sizeof(MemberState) + sizeof(core::Member) + sizeof(RepState) + 16 + 2 * sizeof(core::Window);
 constexpr Size kBytesPerPool = sizeof(PoolState) + sizeof(TenantBlock) + 64;
 
 const char* const kCounterNames[kCounters] = {"routed",      "refunded", "unmatched", "capped",
@@ -315,6 +316,8 @@ static void slot_start(TenantSlot* slot, const TenantKey* key) {
     slot->incarnation = pg_atomic_add_fetch_u64(&shared->incarnations, 1);
     slot->build = 0;
     slot->generation = 0;
+    slot->bounded = false;
+    slot->presences = 0;
     slot->chunk = slot->pending = InvalidDsaPointer;
     slot->pending_count = slot->pending_room = slot->pending_promised = 0;
     slot->ticket = 0;

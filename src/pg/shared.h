@@ -79,6 +79,9 @@ struct TenantSlot {
     TimestampTz last_pick; // or end of an open lead; see slot_clock()
     int64 counter[kCounters];
     RecentAlert recent[kRecentAlerts];
+    uint64 presences; // commits that signed reps in or out
+    bool bounded;     // the block is good for the horizon that it says
+    TimestampTz horizon_from, horizon_until;
 };
 
 // What a backend has in flight: for the view in_flight, and for checkpoints, which must tell the

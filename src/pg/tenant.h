@@ -45,6 +45,7 @@ struct PoolRow {
     int32 lanes;
     core::CatchUp catch_up;
     double catch_up_limit;
+    bool presence_required;
 };
 struct MemberRow {
     int32 pool; // id
@@ -55,6 +56,7 @@ struct MemberRow {
     int32 tier;
     int32 lane; // of its pool
 };
+struct Availability; // availability.h
 struct Configuration {
     SkillRows skills;
     PoolRow* pools;
@@ -63,6 +65,7 @@ struct Configuration {
     int32 pool_count;
     int32 rep_count;
     int32 member_count;
+    const Availability* availability;
 };
 // Reads the tenant's configuration as this transaction sees it now (latest snapshot, own changes
 // included), into the current memory context.

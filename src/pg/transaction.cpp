@@ -3,6 +3,8 @@
 #include "transaction.h"
 #include "backlog.h"
 #include "events.h"
+#include "growing.h"
+#include "presence.h"
 #include "record.h"
 #include "tenant.h"
 #include "frame.h"
@@ -146,7 +148,7 @@ void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
 }
 
 void charge_undo_draft(void) {
-    if (changed.count > 0)
+    if (changed.count > 0 || presence_changed_any())
         serial++;
 }
 
@@ -261,6 +263,7 @@ static void promise_room(Touched* t, int32 count) {
 }
 
 static void before_prepare(void) {
+    presence_before_prepare();
     if (changed.count > 0 || edited.count > 0 || attachments)
         ereport(ERROR,
                 (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -293,7 +296,11 @@ bool config_is_draft(int64 tenant) {
     for (int i = 0; i < changed.count; i++)
         if (changed.items[i].all_tenants || changed.items[i].tenant == tenant)
             return true;
-    return false;
+    return presence_changed(tenant);
+}
+
+void draft_outdated(void) {
+    serial++;
 }
 
 uint64 config_serial(void) {
@@ -371,6 +378,7 @@ static void publish_note(const Noted* n, bool committed) {
 
 // The notes of a subtransaction of this level: its parent's now, or void.
 static void end_notes(int level, bool committed) {
+    presence_end_level(level, committed);
     int kept = 0;
     for (int i = 0; i < noted.count; i++) {
         Noted n = noted.items[i];
@@ -387,6 +395,7 @@ static void end_notes(int level, bool committed) {
 }
 
 static void publish_changes(void) {
+    presence_commit();
     if (attachments)
         pg_atomic_add_fetch_u64(&shared->attachments, 1);
     for (int i = 0; i < changed.count; i++) {
@@ -426,8 +435,9 @@ static void forget_transaction(void) {
     ledger.clear();
     if (edited.count > 0)
         edits_end();
-    if (changed.count > 0 || edited.count > 0)
+    if (changed.count > 0 || edited.count > 0 || presence_changed_any())
         serial++;
+    presence_forget();
     touched.count = changed.count = edited.count = noted.count = 0;
     attachments = returning = false;
     tenant_drafts_drop();
@@ -484,7 +494,7 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId, SubTrans
         events_drop(level);
         end_notes(level, false);
         frames_abort(level);
-        if (changed.count > 0)
+        if (changed.count > 0 || presence_changed_any())
             serial++; // the change may be undone: read the configuration again
     }
 }

@@ -36,6 +36,8 @@ bool config_is_draft(int64 tenant);
 // Moves on whenever this transaction's own view of the configuration may have changed, and at the
 // end of such a transaction; what is cached under another value is stale.
 uint64 config_serial(void);
+// This transaction's drafts are no longer what it would route by.
+void draft_outdated(void);
 // leadroute.lead_table was changed: attachments are read anew at commit.
 void attachments_changed(void);
 // The record has rows that the tenant's memory may not count: at commit it is loaded anew. With

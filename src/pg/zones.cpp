@@ -2,7 +2,7 @@
 #include "zones.h"
 
 static ZoneList* list;
-static ZoneDays today = {PG_INT64_MIN, 0, {}};
+static ZoneDays today = {0, PG_INT64_MIN, 0, {}};
 static pg_tz* loaded[kMaxZones];
 
 Size zones_shmem_size(void) {
@@ -53,6 +53,7 @@ static DateADT date_in_zone(TimestampTz now, pg_tz* zone) {
 const ZoneDays* zone_days(TimestampTz now, bool may_load) {
     int64 minute = now / USECS_PER_MINUTE - (now % USECS_PER_MINUTE < 0 ? 1 : 0);
     int32 known = (int32)pg_atomic_read_u32(&list->count);
+    today.now = now;
     if (minute == today.minute && known == today.count)
         return &today;
     if (may_load) {

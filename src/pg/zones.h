@@ -16,6 +16,7 @@ struct ZoneList {
 
 // What day it is at `minute` (minutes since 2000-01-01 UTC) in the zones [0, count).
 struct ZoneDays {
+    TimestampTz now; // the instant itself
     int64 minute;
     int32 count;
     DateADT day[kMaxZones];

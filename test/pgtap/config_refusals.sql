@@ -83,10 +83,10 @@ SELECT pg_temp.refused('INSERT INTO leadroute.rep (tenant, id, name, manager) VA
     'rep: manager of another tenant');
 SELECT pg_temp.refused('INSERT INTO leadroute.rep (id, name, manager) VALUES (10, ''X'', 10)', 'LR005', 'own manager',
     'rep: own manager');
-SELECT pg_temp.refused('INSERT INTO leadroute.rep (id, name, open_cap) VALUES (10, ''X'', 5)', 'LR005', 'open_cap is not available',
+SELECT pg_temp.refused('INSERT INTO leadroute.rep (id, name, open_cap) VALUES (10, ''X'', -5)', 'LR005', 'open cap -5 is negative',
     'rep: open_cap');
-SELECT pg_temp.refused('INSERT INTO leadroute.rep (id, name, calendar) VALUES (10, ''X'', ''c'')', 'LR005', 'calendar is not available',
-    'rep: calendar');
+SELECT pg_temp.refused('INSERT INTO leadroute.rep (id, name, calendar) VALUES (10, ''X'', ''c'')', 'LR008', 'no calendar "c"',
+    'rep: unknown calendar');
 SELECT pg_temp.refused('UPDATE leadroute.rep SET id = 20 WHERE id = 2', 'LR005', 'cannot change its id', 'rep: other id');
 SELECT pg_temp.refused('UPDATE leadroute.rep SET tenant = 3 WHERE id = 2', 'LR005', 'cannot change its id', 'rep: other tenant');
 SELECT pg_temp.refused('UPDATE leadroute.rep SET timezone = ''Nowhere/Else''', 'LR005', 'unknown time zone',
@@ -109,8 +109,10 @@ FROM unnest(ARRAY['NULL, NULL', '''some'', NULL', '''bounded'', NULL', '''bounde
     '''bounded'', ''Infinity''', '''none'', 3', '''full'', 3']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, %s) VALUES (''x'', %s)', k, v), 'LR005',
     k || ' is not available', 'pool: ' || k)
-FROM (VALUES ('presence_required', 'true'), ('sla', '''gold'''), ('claim_daily', '0'), ('claim_open', '1'),
+FROM (VALUES ('sla', '''gold'''), ('claim_daily', '0'), ('claim_open', '1'),
     ('claim_delay', '''1 min'''), ('offer_window', '''1 min''')) AS x (k, v);
+SELECT pg_temp.refused('INSERT INTO leadroute.pool (name, presence_required) VALUES (''x'', NULL)', 'LR005', 'needs presence_required',
+    'pool: presence_required NULL');
 SELECT pg_temp.refused('INSERT INTO leadroute.pool (name, overflow_pool) VALUES (''x'', ''nix'')', 'LR008', 'no pool "nix"',
     'pool: unknown overflow pool');
 SELECT pg_temp.refused('INSERT INTO leadroute.pool (name, overflow_pool) VALUES (''x'', ''x'')', 'LR005', 'into itself',

@@ -55,7 +55,7 @@ class Book {
 };
 
 LedgerKey key_of(int64_t rep, int32_t pool = 1, uint32_t state = 0, int32_t day = 9000) {
-    return {.rep = rep, .state = state, .pool = pool, .day = day};
+    return {.rep = rep, .state = state, .pool = pool, .day = day, .effect = core::Effect::turn};
 }
 
 int64_t total(const Turns& turns) {

@@ -1,0 +1,71 @@
+// Who is available when: absences, working hours and presence. What the tables say becomes, when a
+// tenant is loaded, windows of absolute time in its block (core/business_time.h), so that under the
+// slot's lock each question is a search, at the exact instant of the pick.
+#pragma once
+
+#include "leadroute.h"
+
+#include "block.h"
+
+inline bool within(TimestampTz t, TimestampTz from, TimestampTz until) {
+    return t >= from && t < until;
+}
+
+// --- in a block; nothing here locks, allocates or raises ---
+
+// absent, off_shift, or turn: available.
+core::State rep_availability(TenantBlock* block, const RepState* rep, TimestampTz now);
+// Signed in and heard of within the timeout.
+bool rep_present(const RepState* rep, TimestampTz now);
+inline RepState* rep_of(TenantBlock* block, int64 id) {
+    int32 i = block_find_rep(block, id);
+    return i < 0 ? NULL : block->rep(i);
+}
+// Whether the member cannot have taken leads all the time from `since` to `now`. What lies before
+// the block's horizon counts as away for those with working hours.
+bool member_was_away(TenantBlock* block, int32 member, TimestampTz since, TimestampTz now);
+// Takes over what heartbeats have told another block of the same stay.
+void presence_carry(Presence* to, const Presence* from);
+// The rep has signed in (seen) or out (DT_NOBEGIN): its members follow at once.
+void presence_apply(TenantBlock* block, int64 rep, const Presence* presence, const ZoneDays* zones);
+
+// No member of the pool becomes available, or stops to be, between pool_settle() and now but for
+// what is told to the block. So a pick looks at one pair of instants, and at the members only when
+// their time has come, or the clock was set.
+bool pool_steady(const PoolState* pool, TimestampTz now);
+void pool_unsettle(PoolState* pool);
+// After all of its members were refreshed.
+void pool_settle(TenantBlock* block, PoolState* pool, TimestampTz now);
+// The block's windows end.
+inline bool block_bounded(const TenantBlock* block) {
+    return block->horizon_from != DT_NOBEGIN || block->horizon_until != DT_NOEND;
+}
+
+// --- from the tables ---
+
+struct RepShift {
+    int64 rep;
+    int32 shift;
+};
+struct RepAbsence {
+    int64 rep;
+    core::Window window;
+};
+struct RepPresence {
+    int64 rep;
+    Presence presence;
+};
+struct Availability {
+    core::Window* windows; // of all shifts, one after another
+    ShiftState* shifts;
+    RepShift* rep_shifts;
+    RepAbsence* absences; // sorted by rep
+    RepPresence* presences;
+    int32 window_count, shift_count, rep_shift_count, absence_count, presence_count;
+    TimestampTz horizon_from, horizon_until;
+};
+// Reads them under the active snapshot, within SPI, into `context`.
+const Availability* availability_read(int64 tenant, MemoryContext context);
+void availability_room(const Availability* from, BlockRoom* room);
+// Into a block whose reps are there.
+void availability_fill(TenantBlock* block, const Availability* from);
