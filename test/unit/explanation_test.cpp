@@ -330,8 +330,8 @@ TEST(Explanation, AStateThatComesTwiceIsInvalid) {
 }
 
 TEST(Explanation, NumbersOfMoreThan64BitsAreInvalid) {
-    Bytes bytes = {0x60, 1,   0,   255, 255, 255, 255, 255, 255,
-                   255,  255, 255, 1,   '2', '2', '0', '1', '2'};
+    Bytes bytes = {0x60, 1,   0, 255, 255, 255, 255, 255, 255, 255,
+                   255,  255, 1, '2', '2', '0', '1', '2', 0,   0};
     EXPECT_EQ(json_of(bytes),
               R"({"rule_errors":[{"rule":-9223372036854775808,"sqlstate":"22012"}],"tried":[]})");
     bytes[12] = 2;
