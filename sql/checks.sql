@@ -166,6 +166,9 @@ BEGIN
         WHEN NOT NEW.catch_up_limit BETWEEN 0 AND 1000000 THEN ARRAY[
             format('catch_up_limit %s is out of range', NEW.catch_up_limit), 'It is a number of turns.',
             'Give 0 to 1000000.']
+        WHEN NEW.credit_returns_cap IS NULL THEN ARRAY[
+            format('credit_returns_cap of pool "%s" is NULL', NEW.name),
+            'It says whether a turn that is credited back counts for the day.', 'Use true or false.']
         WHEN NEW.overflow_pool = NEW.name THEN ARRAY[
             format('pool "%s" cannot overflow into itself', NEW.name),
             'The overflow pool is asked when nobody in this pool is eligible.', 'Name another pool, or NULL.']

@@ -51,6 +51,8 @@ GRANT EXECUTE ON FUNCTION
     leadroute.reassign(text, uuid, bigint, text, bigint), leadroute.reassign(text, text, bigint, text, bigint),
     leadroute.release(text, integer, text, bigint), leadroute.release(text, bigint, text, bigint),
     leadroute.release(text, uuid, text, bigint), leadroute.release(text, text, text, bigint),
+    leadroute.credit_back(text, integer, text, bigint), leadroute.credit_back(text, bigint, text, bigint),
+    leadroute.credit_back(text, uuid, text, bigint), leadroute.credit_back(text, text, text, bigint),
     leadroute.route(text, integer, bigint), leadroute.route(text, bigint, bigint),
     leadroute.route(text, uuid, bigint), leadroute.route(text, text, bigint),
     leadroute.touch(text, integer, text, text, jsonb, bigint), leadroute.touch(text, bigint, text, text, jsonb, bigint),

@@ -41,6 +41,11 @@ CREATE FUNCTION leadroute._record_ending() RETURNS trigger
 COMMENT ON FUNCTION leadroute._record_ending() IS
     'Frees the rep''s capacity once the end of an episode is committed.';
 
+CREATE FUNCTION leadroute._record_credited() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_record_credited';
+COMMENT ON FUNCTION leadroute._record_credited() IS
+    'Returns the turn of an episode once the credit is committed.';
+
 CREATE FUNCTION leadroute._check_rule() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_check_rule';
 COMMENT ON FUNCTION leadroute._check_rule() IS
@@ -188,11 +193,16 @@ CREATE TRIGGER record_inserted AFTER INSERT ON leadroute.assignment
 CREATE TRIGGER record_updated AFTER UPDATE ON leadroute.assignment
     FOR EACH ROW WHEN ((OLD.tenant, OLD.rep, OLD.pool, OLD.day, OLD.ticket, OLD.decided_at, OLD.method, OLD.deficit)
         IS DISTINCT FROM (NEW.tenant, NEW.rep, NEW.pool, NEW.day, NEW.ticket, NEW.decided_at, NEW.method, NEW.deficit)
-        OR OLD.rep IS NOT NULL AND OLD.ended_at IS NOT NULL AND NEW.ended_at IS NULL)
+        OR OLD.rep IS NOT NULL AND OLD.ended_at IS NOT NULL AND NEW.ended_at IS NULL
+        OR OLD.credited_at IS NOT NULL AND (OLD.credited_at, OLD.credit_ticket, OLD.credit_day)
+            IS DISTINCT FROM (NEW.credited_at, NEW.credit_ticket, NEW.credit_day))
     EXECUTE FUNCTION leadroute._record_edited();
 CREATE TRIGGER record_ending BEFORE UPDATE ON leadroute.assignment
     FOR EACH ROW WHEN (OLD.rep IS NOT NULL AND OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
     EXECUTE FUNCTION leadroute._record_ending();
+CREATE TRIGGER record_credited BEFORE UPDATE ON leadroute.assignment
+    FOR EACH ROW WHEN (NEW.rep IS NOT NULL AND OLD.credited_at IS NULL AND NEW.credited_at IS NOT NULL)
+    EXECUTE FUNCTION leadroute._record_credited();
 CREATE TRIGGER record_deleted AFTER DELETE ON leadroute.assignment
     FOR EACH ROW WHEN (OLD.rep IS NOT NULL AND (OLD.pool IS NOT NULL OR OLD.day IS NOT NULL OR OLD.ended_at IS NULL))
     EXECUTE FUNCTION leadroute._record_edited();
@@ -213,6 +223,7 @@ ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_truncated;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_inserted;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_updated;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_ending;
+ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_credited;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_deleted;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_truncated;
 

@@ -71,6 +71,7 @@ CREATE TABLE leadroute.pool (
     claim_open integer,
     claim_delay interval,
     offer_window interval,
+    credit_returns_cap boolean NOT NULL DEFAULT true,
     version integer,
     changed_at timestamptz,
     PRIMARY KEY (tenant, name),
@@ -110,6 +111,7 @@ COMMENT ON COLUMN leadroute.pool.claim_daily IS 'Most claims a day; not availabl
 COMMENT ON COLUMN leadroute.pool.claim_open IS 'Most claimed leads open; not available in this version.';
 COMMENT ON COLUMN leadroute.pool.claim_delay IS 'Time between claims; not available in this version.';
 COMMENT ON COLUMN leadroute.pool.offer_window IS 'How long an offer stands; not available in this version.';
+COMMENT ON COLUMN leadroute.pool.credit_returns_cap IS 'True: a turn that credit_back() returns does not count for the day''s caps either.';
 COMMENT ON COLUMN leadroute.pool.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.pool.changed_at IS 'Start of the transaction that changed the row last.';
 
@@ -335,7 +337,7 @@ COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever g
 COMMENT ON COLUMN leadroute.assignment.outcome IS 'What became of a closed lead.';
 COMMENT ON COLUMN leadroute.assignment.value IS 'What a closed lead was worth; NULL: nothing is said.';
 COMMENT ON COLUMN leadroute.assignment.open_cap IS 'The rep''s capacity in force at the pick.';
-COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket.';
+COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket; set by leadroute.';
 COMMENT ON COLUMN leadroute.assignment.credit_day IS 'True: credited back with the day''s cap.';
 COMMENT ON COLUMN leadroute.assignment.credited_at IS 'When the turn was credited back; NULL: it counts.';
 COMMENT ON COLUMN leadroute.assignment.credited_by IS 'The database role that credited it back.';

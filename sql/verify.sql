@@ -57,7 +57,7 @@ AS $$
     WITH decided AS MATERIALIZED (
         SELECT a.rep, a.pool, a.day, a.rep_cap, a.member_cap FROM leadroute.assignment a
         WHERE a.tenant = _verify_caps.tenant AND a.method <> 'manual'
-          AND a.rep IS NOT NULL AND a.day IS NOT NULL
+          AND a.rep IS NOT NULL AND a.day IS NOT NULL AND a.credit_day IS NOT TRUE
     ), excess AS (
         SELECT max(below - cap) AS over FROM (
             SELECT d.rep, d.day, d.rep_cap AS cap,
@@ -144,13 +144,14 @@ BEGIN
     ), received AS (
         SELECT a.pool, a.rep, count(*) AS many FROM leadroute.assignment a
         WHERE a.tenant = _verify_drift.tenant AND a.rep IS NOT NULL AND a.pool IS NOT NULL
+          AND a.credit_ticket IS NULL
         GROUP BY a.pool, a.rep
     ), today AS (
         SELECT r.id AS rep, (clock_timestamp() AT TIME ZONE r.timezone)::date AS day FROM leadroute.rep r
         WHERE r.tenant = _verify_drift.tenant
     ), used AS (
         SELECT a.pool, a.rep, a.day, count(*) AS many FROM leadroute.assignment a
-        WHERE a.tenant = _verify_drift.tenant AND a.rep IS NOT NULL AND a.day IN (
+        WHERE a.tenant = _verify_drift.tenant AND a.rep IS NOT NULL AND a.credit_day IS NOT TRUE AND a.day IN (
             SELECT m.day FROM day_memory m UNION SELECT m.day FROM member_memory m UNION SELECT t.day FROM today t)
         GROUP BY a.pool, a.rep, a.day
     )

@@ -321,7 +321,8 @@ AS $$
                 FROM jsonb_array_elements(x.facts -> 'tried') WITH ORDINALITY AS t (tried, n)),
         'reason', leadroute._reason(a.rep, a.method, a.explanation,
             leadroute._pool_names(a.explanation, a.tenant), leadroute._origin(a)) || coalesce(': ' || a.remark, ''),
-        'given_by', a.given_by, 'remark', a.remark)
+        'given_by', a.given_by, 'remark', a.remark, 'credited_at', a.credited_at, 'credited_by', a.credited_by,
+        'credit_reason', a.credit_reason)
     FROM (SELECT leadroute._explanation(a.explanation) AS facts) x
 $$;
 COMMENT ON FUNCTION leadroute._why_json(leadroute.assignment) IS 'One episode''s explanation as JSON, with names.';
@@ -416,6 +417,8 @@ BEGIN
         FROM jsonb_array_elements_text(facts -> 'not_found') WITH ORDINALITY AS m (rule, n) ORDER BY m.n);
     lines := lines || leadroute._why_given(a, facts, leadroute._origin(a));
     lines := lines || ('  Remark: ' || a.remark);
+    lines := lines || format('  Its turn was credited back%s at %s by %s: %s.', CASE WHEN a.credit_day THEN ' with the day''s cap' ELSE '' END,
+        a.credited_at, a.credited_by, a.credit_reason) WHERE a.credited_at IS NOT NULL;
     lines := lines || CASE facts ->> 'note' WHEN 'pool_gone' THEN '  The pool it was meant for no longer exists.' END;
     lines := lines || ARRAY(
         SELECT w.line FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n),

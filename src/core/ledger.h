@@ -1,6 +1,6 @@
 // Ledger: the turns that one transaction has charged and that are not settled yet, and those that
-// it is to return when it commits, by subtransaction level, so that each rollback undoes exactly its
-// own.
+// it is to return when it commits, by subtransaction level, so that each rollback undoes exactly
+// its own.
 //
 // Turns of one level with the same key are one entry: a million rows need no more room than ten.
 // Levels are the server's nest levels (1 = top), so they only get deeper until they are merged

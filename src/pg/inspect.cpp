@@ -78,13 +78,21 @@ struct OwnTotal {
     int64 rep;
     DateADT day; // DATEVAL_NOBEGIN: any
     int64 turns;
+    bool returns; // less those that it credits back
 };
 
 static void add_own(void* context, const Held* charge) {
     OwnTotal* total = static_cast<OwnTotal*>(context);
-    if (charge->effect == total->effect && charge->rep == total->rep && (total->pool < 0 || charge->pool == total->pool) &&
-        (total->day == DATEVAL_NOBEGIN || charge->day == total->day))
+    if (charge->rep != total->rep || (total->pool >= 0 && charge->pool != total->pool) ||
+        (total->day != DATEVAL_NOBEGIN && charge->day != total->day))
+        return;
+    if (charge->effect == total->effect)
         total->turns += charge->turns;
+    // what is credited is in the record as returned, in memory not yet
+    else if (total->effect == core::Effect::turn && total->returns &&
+             (charge->effect == core::Effect::credit_day ||
+              (charge->effect == core::Effect::credit && total->day == DATEVAL_NOBEGIN)))
+        total->turns -= charge->turns;
 }
 
 // This transaction's own turns in `block`. A draft's block has them as given, none in flight.
@@ -92,7 +100,7 @@ static int64 own_turns(const Look* l, const TenantBlock* block, int32 pool, int6
                        DateADT day) {
     if (block != l->counts)
         return 0;
-    OwnTotal total = {core::Effect::turn, pool, rep, day, 0};
+    OwnTotal total = {core::Effect::turn, pool, rep, day, 0, true};
     charge_visit(l->slot, add_own, &total);
     return total.turns;
 }
@@ -218,8 +226,8 @@ Datum leadroute_open_memory(PG_FUNCTION_ARGS) {
         if (open->known != OpenKnown::yes)
             continue;
         bool shared_count = l.counts != NULL && open == block_rep_open(l.counts, rep, l.aside);
-        OwnTotal turns = {core::Effect::turn, -1, rep, DATEVAL_NOBEGIN, 0};
-        OwnTotal ended = {core::Effect::end, -1, rep, DATEVAL_NOBEGIN, 0};
+        OwnTotal turns = {core::Effect::turn, -1, rep, DATEVAL_NOBEGIN, 0, false};
+        OwnTotal ended = {core::Effect::end, -1, rep, DATEVAL_NOBEGIN, 0, false};
         if (shared_count) {
             charge_visit(l.slot, add_own, &turns);
             charge_visit(l.slot, add_own, &ended);

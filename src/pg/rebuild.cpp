@@ -63,6 +63,7 @@ static void recount_init(Recount* r, TenantBlock* block, const Checkpoint* check
     r->last_ticket = static_cast<int64*>(zeroed(block->member_count, sizeof(int64)));
     r->last_at = static_cast<TimestampTz*>(zeroed(block->member_count, sizeof(TimestampTz)));
     r->last_deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
+    r->credited = static_cast<int32*>(zeroed(block->member_count, sizeof(int32)));
     r->last_tag = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     for (int32 i = 0; i < block->member_count; i++)
         r->last_at[i] = DT_NOBEGIN;
@@ -133,6 +134,7 @@ static void stand(Recount* r, int32 member, TimestampTz now, Standing* standing)
     } else if (before != NULL) {
         standing->start = before->start + (double)since / tag->weight;
     }
+    standing->deficit += r->credited[member];
 }
 
 // Sets the virtual time of each lane: that at its latest row, else at the checkpoint. Returns it by

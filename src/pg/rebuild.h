@@ -18,7 +18,8 @@ void count_new(Recount* recount, const TenantKey* key, TenantBlock* block, Tenan
 // Counts the open leads of the reps that are marked into a block in which nothing was counted yet.
 void count_open(const TenantKey* key, TenantBlock* block, const bool* reps);
 
-// Are the open leads of all reps that `wanted` is to count counted in `known`, as far as it has them?
+// Are the open leads of all reps that `wanted` is to count counted in `known`, as far as it has
+// them?
 bool open_counts_known(TenantBlock* known, TenantBlock* wanted);
 // Makes them known there (open_counts.cpp). `wanted` is used up by it.
 void open_counts_read(TenantSlot* slot, const TenantKey* key, TenantBlock* wanted);

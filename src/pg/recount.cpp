@@ -7,7 +7,7 @@
 // A row counts unless its inserter has aborted: MVCC snapshots do not show transactions that were
 // prepared before a crash, so this reads with a dirty snapshot and hands rows of transactions in
 // progress out as pending charges, to be kept or given back when those end.
-#include "tenant.h"
+#include "recount.h"
 
 extern "C" {
 #include "utils/fmgroids.h"
@@ -19,7 +19,7 @@ struct RecordColumns {
     AttrNumber tenant, ticket, decided_at, rep, pool, day, deficit, tag, ended_at, credit_day;
 };
 
-static AttrNumber column_number(Relation relation, const char* name) {
+AttrNumber record_column(Relation relation, const char* name) {
     AttrNumber number = get_attnum(RelationGetRelid(relation), name);
     if (number == InvalidAttrNumber)
         ereport(ERROR, (errcode(ERRCODE_LR_VERSIONS_DIFFER),
@@ -30,11 +30,11 @@ static AttrNumber column_number(Relation relation, const char* name) {
 }
 
 static RecordColumns record_columns(Relation record) {
-    return {column_number(record, "tenant"),     column_number(record, "ticket"),
-            column_number(record, "decided_at"), column_number(record, "rep"),
-            column_number(record, "pool"),       column_number(record, "day"),
-            column_number(record, "deficit"),    column_number(record, "tag"),
-            column_number(record, "ended_at"),   column_number(record, "credit_day")};
+    return {record_column(record, "tenant"),     record_column(record, "ticket"),
+            record_column(record, "decided_at"), record_column(record, "rep"),
+            record_column(record, "pool"),       record_column(record, "day"),
+            record_column(record, "deficit"),    record_column(record, "tag"),
+            record_column(record, "ended_at"),   record_column(record, "credit_day")};
 }
 
 // The indexes by (tenant, rep, day), of the open rows and of the ended ones.
@@ -43,8 +43,7 @@ struct RepIndexes {
     Relation ended;
 };
 
-// True for a predicate that is `column IS NULL` (or IS NOT NULL) alone.
-static bool tests_null(List* predicate, AttrNumber column, NullTestType type) {
+bool tests_null(List* predicate, AttrNumber column, NullTestType type) {
     if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
         return false;
     const NullTest* test = static_cast<const NullTest*>(linitial(predicate));
@@ -83,7 +82,7 @@ static RepIndexes open_rep_indexes(Relation record, const RecordColumns* columns
     return found;
 }
 
-static bool newer_than_checkpoint(const Checkpoint* checkpoint, int64 ticket) {
+bool newer_than_checkpoint(const Checkpoint* checkpoint, int64 ticket) {
     if (!checkpoint->found || ticket > checkpoint->ticket)
         return true;
     int32 low = 0, high = checkpoint->in_flight_count - 1;
@@ -99,7 +98,7 @@ static bool newer_than_checkpoint(const Checkpoint* checkpoint, int64 ticket) {
     return false;
 }
 
-static void note_pending(Recount* r, const PendingCharge* charge) {
+void note_pending(Recount* r, const PendingCharge* charge) {
     if (r->pending_count == r->pending_room) {
         r->pending_room = Max(64, r->pending_room * 2);
         Size bytes = sizeof(PendingCharge) * r->pending_room;
@@ -272,8 +271,8 @@ static void remember_open(SeenOpen* seen, const Row* row) {
     if (seen->count == seen->room) {
         seen->room = Max(16, seen->room * 2);
         Size bytes = sizeof(ItemPointerData) * seen->room;
-        seen->next = static_cast<ItemPointerData*>(seen->next == NULL ? palloc(bytes)
-                                                                      : repalloc(seen->next, bytes));
+        seen->next = static_cast<ItemPointerData*>(
+            seen->next == NULL ? palloc(bytes) : repalloc(seen->next, bytes));
     }
     seen->next[seen->count++] = row->next;
 }
@@ -407,6 +406,8 @@ void recount_rows(Recount* r, const TenantKey* key) {
         if (all_open)
             rep->open.known = OpenKnown::yes;
     }
+    if (!r->open_only)
+        recount_credits(r, record, key->tenant);
     finish_days(r, zones);
     index_close(indexes.open, AccessShareLock);
     index_close(indexes.ended, AccessShareLock);

@@ -63,6 +63,7 @@ static TenantKey record_key(const TriggerData* data) {
 
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_record_ending);
+PG_FUNCTION_INFO_V1(leadroute_record_credited);
 
 // BEFORE UPDATE on assignment, for rows of a rep that end.
 Datum leadroute_record_ending(PG_FUNCTION_ARGS) {
@@ -79,5 +80,33 @@ Datum leadroute_record_ending(PG_FUNCTION_ARGS) {
     if (!return_note(&key, &held, &ticket))
         record_edited(key.assignment, key.tenant, false);
     PG_RETURN_POINTER(data->tg_newtuple);
+}
+
+// BEFORE UPDATE on assignment, for rows whose turn is credited back: says in which ticket.
+Datum leadroute_record_credited(PG_FUNCTION_ARGS) {
+    const TriggerData* data = trigger_data(fcinfo);
+    TenantKey key = record_key(data);
+    Held held = {};
+    bool isnull, no_pool, no_day;
+    held.rep = DatumGetInt64(column(data, data->tg_newtuple, "rep", &isnull));
+    Datum pool = column(data, data->tg_newtuple, "pool", &no_pool);
+    Datum day = column(data, data->tg_newtuple, "day", &no_day);
+    Datum returned = column(data, data->tg_newtuple, "credit_day", &isnull);
+    held.pool = no_pool ? 0 : DatumGetInt32(pool);
+    held.day = no_day ? 0 : DatumGetDateADT(day);
+    held.effect = !isnull && DatumGetBool(returned) && !no_day ? core::Effect::credit_day
+                                                               : core::Effect::credit;
+    held.turns = 1;
+    int64 ticket = 0;
+    if (!shared_ready() || !return_note(&key, &held, &ticket)) {
+        if (shared_ready())
+            record_edited(key.assignment, key.tenant, true);
+        checkpoint_bar(&key);
+    }
+    int number = get_attnum(key.assignment, "credit_ticket");
+    Datum value = Int64GetDatum(ticket);
+    bool null = false;
+    PG_RETURN_POINTER(heap_modify_tuple_by_cols(
+        data->tg_newtuple, RelationGetDescr(data->tg_relation), 1, &number, &value, &null));
 }
 }

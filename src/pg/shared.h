@@ -144,9 +144,9 @@ void slots_displace(const TenantKey* key);
 // Frees the slot's block and the slot itself if nothing is in flight; returns whether it did.
 bool slot_forget(const TenantKey* key);
 
-// The time of a pick, or of the end of an open lead: the clock's, but never before that of an earlier
-// one, so that the record tells their order. The slot's lock is held. (A clock that was set back by
-// more than a moment is followed.)
+// The time of a pick, or of the end of an open lead: the clock's, but never before that of an
+// earlier one, so that the record tells their order. The slot's lock is held. (A clock that was set
+// back by more than a moment is followed.)
 TimestampTz slot_clock(TenantSlot* slot, TimestampTz now);
 
 // The block of a slot; its lock is held and its chunk valid.

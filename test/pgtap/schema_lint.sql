@@ -158,7 +158,7 @@ $$, ARRAY['_after_pending', '_restoring',
         '_everywhere', '_my_tenants', '_my_reps', '_my_pools', '_my_lead_tables', '_require', '_require_rep', '_pool_rows', '_stat_rows',
         '_explain_lead', '_explain', '_explain_words',
         -- for roles with a level; test/pgtap/access_matrix.sql calls each
-        'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'reassign', 'release', 'route',
+        'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'reassign', 'release', 'route', 'credit_back',
         'touch', '_touch', 'close', '_close', 'events_since', 'event_cursor', 'sign_in', 'sign_out', 'heartbeat'],
     'PUBLIC may execute the WHEN of the triggers, what runs with the caller''s rights, and what looks at who calls');
 
