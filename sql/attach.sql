@@ -179,6 +179,7 @@ BEGIN
         location_column, value_expression, notify_key)
     RETURNING t.* INTO attachment;
     PERFORM leadroute._check_reroute_columns(attachment, lead);
+    PERFORM leadroute._check_location_column(attachment, lead);
     problem := leadroute._missing_fallback(attachment);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR008', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];

@@ -141,12 +141,12 @@ BEGIN
         WHEN NEW.name = 'unmatched' THEN ARRAY[
             'a pool cannot be called "unmatched"', 'It is the queue of leads that no rule matches.',
             'Give another name.']
-        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority') THEN ARRAY[
-            CASE WHEN NEW.method IN ('nearest', 'performance', 'value')
+        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority', 'nearest') THEN ARRAY[
+            CASE WHEN NEW.method IN ('performance', 'value')
                 THEN format('method "%s" is not available in this version', NEW.method)
                 ELSE format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')) END,
             format('It says how pool "%s" chooses among its members.', NEW.name),
-            'Use round_robin, weighted, least_open or priority.']
+            'Use round_robin, weighted, least_open, priority or nearest.']
         WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
             CASE WHEN NEW.mode IN ('pull', 'broadcast')
                 THEN format('mode "%s" is not available in this version', NEW.mode)
@@ -246,7 +246,6 @@ DECLARE
     added CONSTANT boolean := TG_OP = 'INSERT';
     later CONSTANT text := CASE WHEN NEW.sticky_on IS NOT NULL THEN 'sticky_on'
         WHEN NEW.sticky_window <> '90 days' THEN 'sticky_window'
-        WHEN NEW.location_column IS NOT NULL THEN 'location_column'
         WHEN NEW.value_expression IS NOT NULL THEN 'value_expression' END;
     problem text[];
 BEGIN

@@ -196,6 +196,45 @@ $$;
 COMMENT ON FUNCTION leadroute._check_owner_column(regclass, name) IS
     'Refuses (LR003) an owner column that cannot hold an owner, or that would have one without anybody''s doing.';
 
+CREATE FUNCTION leadroute._check_location_column(attachment leadroute.lead_table, lead regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    attribute pg_attribute;
+BEGIN
+    SELECT a.* INTO attribute FROM pg_attribute a
+    WHERE a.attrelid = lead AND a.attname = attachment.location_column AND a.attnum > 0 AND NOT a.attisdropped;
+    IF attachment.location_column IS NOT NULL
+        AND attribute.atttypid IS DISTINCT FROM 'point'::regtype THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR003',
+            MESSAGE = format('unsuitable location column "%s": %s', attachment.location_column,
+                CASE WHEN attribute.attname IS NULL THEN 'there is no such column'
+                    ELSE format('it is of type %s', format_type(attribute.atttypid, attribute.atttypmod)) END),
+            DETAIL = format('It says where a lead of "%s" is, for the method nearest.', attachment.name),
+            HINT = 'Name a column of type point that holds (longitude, latitude) in degrees.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION leadroute._check_location_column(leadroute.lead_table, regclass) IS
+    'Refuses (LR003) a location column that is not of type point.';
+
+CREATE FUNCTION leadroute._location_changed() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lead CONSTANT regclass := leadroute._lead_relation(NEW.id);
+BEGIN
+    IF lead IS NOT NULL THEN
+        PERFORM leadroute._check_location_column(NEW, lead);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION leadroute._location_changed() IS 'Checks a changed location column.';
+CREATE TRIGGER location_changed AFTER UPDATE OF location_column ON leadroute.lead_table
+    FOR EACH ROW WHEN (OLD.location_column IS DISTINCT FROM NEW.location_column)
+    EXECUTE FUNCTION leadroute._location_changed();
+
 CREATE FUNCTION leadroute._report_owner_column(lead regclass, owner_column name) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$

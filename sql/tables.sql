@@ -50,7 +50,7 @@ COMMENT ON COLUMN leadroute.rep.calendar IS 'Working hours, by the name of a cal
 COMMENT ON COLUMN leadroute.rep.skills IS 'Levels by skill, as {"enterprise": 3, "licence:TX": 1}; what rule.needs asks for.';
 COMMENT ON COLUMN leadroute.rep.daily_cap IS 'Most leads in one day, over all pools; NULL is no cap, 0 is none at all.';
 COMMENT ON COLUMN leadroute.rep.open_cap IS 'Capacity: most open leads at a time, over all pools, with those given by hand counted; NULL is no limit, 0 is none at all. An episode that ends frees it when that is committed.';
-COMMENT ON COLUMN leadroute.rep.location IS '(longitude, latitude) in degrees.';
+COMMENT ON COLUMN leadroute.rep.location IS '(longitude, latitude) in degrees, for the method nearest. A rep without one comes after all that have one.';
 COMMENT ON COLUMN leadroute.rep.paused IS 'True: receives nothing from the engine.';
 COMMENT ON COLUMN leadroute.rep.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.rep.changed_at IS 'Start of the transaction that changed the row last.';
@@ -99,7 +99,7 @@ COMMENT ON INDEX leadroute.pool_overflow IS 'Finds the pools that overflow into 
 COMMENT ON COLUMN leadroute.pool.tenant IS 'The company the pool belongs to.';
 COMMENT ON COLUMN leadroute.pool.name IS 'What rules and members refer to; renaming is followed there. Also the name of its queue.';
 COMMENT ON COLUMN leadroute.pool.id IS 'What the record keeps, so that names may change; unique within the tenant. Never changes.';
-COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available); the others are not available in this version.';
+COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting); the others are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, with catch_up = bounded.';
@@ -180,7 +180,7 @@ COMMENT ON COLUMN leadroute.lead_table.manager IS 'The rep, by id in the lead''s
 COMMENT ON COLUMN leadroute.lead_table.sticky_on IS 'Known-owner expression; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.sticky_window IS 'How long an owner is known; has no effect without sticky_on.';
 COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change routes the lead again, unless a person gave it its owner; may be changed. Renamed and dropped columns are followed.';
-COMMENT ON COLUMN leadroute.lead_table.location_column IS 'The lead''s place; not available in this version.';
+COMMENT ON COLUMN leadroute.lead_table.location_column IS 'Column of type point, (longitude, latitude) in degrees, that says where a lead is, for the method nearest; may be changed. A lead without one, or off the globe, goes to whoever waits longest.';
 COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'The lead''s value; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
 COMMENT ON COLUMN leadroute.lead_table.event_salt IS 'Part of the ids of its events, so that a key cannot be guessed from one.';

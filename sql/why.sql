@@ -334,7 +334,7 @@ AS $$
         WHEN 'picked' THEN 'picked' || coalesce(CASE WHEN candidate ? 'deficit' THEN ', now ' ELSE ', ' END
             || leadroute._measure(candidate), '')
         WHEN 'turn' THEN CASE WHEN candidate ? 'open' THEN 'others have fewer open leads or wait longer'
-            WHEN candidate ? 'km' THEN 'others are nearer' ELSE 'others were due first' END
+            WHEN candidate ? 'km' THEN 'others are nearer or were due first' ELSE 'others were due first' END
             || coalesce(', ' || leadroute._measure(candidate), '')
         WHEN 'rep_cap' THEN format('daily cap reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')
         WHEN 'member_cap' THEN format('daily cap in this pool reached, %s of %s', candidate ->> 'used', candidate ->> 'cap')

@@ -12,6 +12,7 @@ static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
     uint32 end = sizeof(TenantBlock);
     block->pools = place(&end, sizeof(PoolState) * room->pools);
     block->lanes = place(&end, sizeof(core::Lane) * room->lanes);
+    block->spots = place(&end, sizeof(core::Spot) * room->lanes);
     block->reps = place(&end, sizeof(RepState) * room->reps);
     block->members = place(&end, sizeof(MemberState) * room->members);
     block->tags = place(&end, sizeof(core::Member) * room->members);

@@ -10,6 +10,7 @@
 #include "../core/explanation.h"
 #include "../core/fair_queue.h"
 #include "../core/ledger.h"
+#include "../core/places.h"
 #include "zones.h"
 
 namespace core = leadroute::core;
@@ -155,7 +156,8 @@ struct TenantBlock {
     int32 shift_count, window_count;
     // Windows are known for this time, with a day more at either end; outside, load anew.
     TimestampTz horizon_from, horizon_until;
-    uint32 pools, lanes, reps, members, tags, ready, waiting, by_rep; // offsets of the arrays
+    uint32 pools, lanes, spots, reps, members, tags, ready, waiting,
+        by_rep; // offsets of the arrays
     uint32 skills, holders, skill_names, shifts, windows;
     uint32 aside_reps, aside_members; // these come last
     Size size;
@@ -163,6 +165,8 @@ struct TenantBlock {
     char* at(uint32 offset) { return reinterpret_cast<char*>(this) + offset; }
     PoolState* pool(int32 i) { return reinterpret_cast<PoolState*>(at(pools)) + i; }
     core::Lane* lane(int32 i) { return reinterpret_cast<core::Lane*>(at(lanes)) + i; }
+    // where the members of a lane are
+    core::Spot* spot(int32 i) { return reinterpret_cast<core::Spot*>(at(spots)) + i; }
     RepState* rep(int32 i) { return reinterpret_cast<RepState*>(at(reps)) + i; }
     MemberState* member(int32 i) { return reinterpret_cast<MemberState*>(at(members)) + i; }
     core::Member* tag(int32 i) { return reinterpret_cast<core::Member*>(at(tags)) + i; }

@@ -34,6 +34,12 @@ static bool bool_column(SPITupleTable* table, uint64 row, int number) {
     return !isnull && DatumGetBool(value);
 }
 
+static double degrees_column(SPITupleTable* table, uint64 row, int number) {
+    bool isnull;
+    Datum value = column(table, row, number, &isnull);
+    return isnull ? get_float8_nan() : DatumGetFloat8(value);
+}
+
 static void read_reps(int64 tenant, Configuration* out, MemoryContext context) {
     SPITupleTable* rows =
         run(&rep_plan,
@@ -68,6 +74,8 @@ static core::CatchUp catch_up_of(const char* text) {
 static core::Order order_of(const char* method) {
     if (strcmp(method, "least_open") == 0)
         return core::Order::least;
+    if (strcmp(method, "nearest") == 0)
+        return core::Order::places;
     return strcmp(method, "priority") == 0 ? core::Order::tiers : core::Order::fair;
 }
 
@@ -100,7 +108,7 @@ static void read_members(int64 tenant, Configuration* out, MemoryContext context
     SPITupleTable* rows =
         run(&member_plan,
             "SELECT p.id, m.rep, CASE p.method WHEN 'weighted' THEN m.weight::float8 ELSE 1 END,"
-            " m.daily_cap, m.paused, m.tier"
+            " m.daily_cap, m.paused, m.tier, r.location[0], r.location[1]"
             " FROM leadroute.pool_member m JOIN leadroute.pool p"
             "   ON p.tenant = m.tenant AND p.name = m.pool"
             // in a restore memberships may arrive before their reps
@@ -120,6 +128,8 @@ static void read_members(int64 tenant, Configuration* out, MemoryContext context
         member->lane = 0;
         member->paused = bool_column(rows, i, 5);
         member->tier = DatumGetInt32(column(rows, i, 6, &isnull));
+        member->longitude = degrees_column(rows, i, 7);
+        member->latitude = degrees_column(rows, i, 8);
     }
     SPI_freetuptable(rows);
 }
@@ -130,18 +140,35 @@ static int by_tier(const void* a, const void* b) {
     return x < y ? -1 : x > y;
 }
 
-// Sets the lanes of one pool: all its members in one, or a lane per tier, the first tier first.
+static int compare_degrees(double x, double y) {
+    if (isnan(x) || isnan(y))
+        return (isnan(x) ? 1 : 0) - (isnan(y) ? 1 : 0);
+    return x < y ? -1 : x > y;
+}
+
+// Those without a place come last.
+static int by_place(const void* a, const void* b) {
+    const MemberRow* x = *static_cast<MemberRow* const*>(a);
+    const MemberRow* y = *static_cast<MemberRow* const*>(b);
+    int order = compare_degrees(x->longitude, y->longitude);
+    return order != 0 ? order : compare_degrees(x->latitude, y->latitude);
+}
+
+// Sets the lanes of one pool: all its members in one; a lane per tier, the first tier first; or a
+// lane per place.
 static void lay_out_lanes(PoolRow* pool, MemberRow* members, int32 count) {
     pool->lanes = 1;
-    if (pool->order != core::Order::tiers)
+    bool places = pool->order == core::Order::places;
+    if (!places && pool->order != core::Order::tiers)
         return;
+    int (*compare)(const void*, const void*) = places ? by_place : by_tier;
     MemberRow** sorted = static_cast<MemberRow**>(
         MemoryContextAllocHuge(CurrentMemoryContext, sizeof(MemberRow*) * (count + 1)));
     for (int32 i = 0; i < count; i++)
         sorted[i] = &members[i];
-    qsort(sorted, count, sizeof(MemberRow*), by_tier);
+    qsort(sorted, count, sizeof(MemberRow*), compare);
     for (int32 i = 0; i < count; i++) {
-        if (i > 0 && by_tier(&sorted[i - 1], &sorted[i]) != 0)
+        if (i > 0 && compare(&sorted[i - 1], &sorted[i]) != 0)
             pool->lanes++;
         sorted[i]->lane = pool->lanes - 1;
     }
@@ -220,6 +247,8 @@ static void start_lanes(TenantBlock* block, PoolState* pool, const PoolRow* row,
     for (int32 i = 0; i < count; i++) {
         sizes[members[i].lane]++;
         numbers[members[i].lane] = members[i].tier;
+        *block->spot(pool->first_lane + members[i].lane) =
+            core::spot_of(members[i].longitude, members[i].latitude);
     }
     for (int32 k = 0; k < row->lanes; k++)
         queue.set_lane(k, numbers[k], sizes[k]);

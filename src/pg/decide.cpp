@@ -3,6 +3,10 @@
 #include "alert.h"
 #include "backlog.h"
 
+extern "C" {
+#include "utils/geo_decls.h"
+}
+
 static core::Explanation explanation;
 static uint8 encoded[core::kMaxEncoded];
 
@@ -95,6 +99,20 @@ static void wait(const Pick* picked, const PickRequest* request, Decision* d) {
             : "All its members, and those of its overflow pools, are away or capped.";
 }
 
+// Where the lead is; NULL: the table has no such column, or this lead nothing on the globe in it.
+static const core::Spot* place_of(const LeadTable* table, const Lead* lead) {
+    static core::Spot place;
+    if (table->location_column == InvalidAttrNumber)
+        return NULL;
+    bool isnull;
+    Datum value = slot_getattr(lead->slot, table->location_column, &isnull);
+    if (isnull)
+        return NULL;
+    const Point* point = DatumGetPointP(value);
+    place = core::spot_of(point->x, point->y);
+    return core::is_somewhere(place) ? &place : NULL;
+}
+
 // Finds the rule, and says whom it asks for a taker.
 static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
     TimestampTz now = GetCurrentTimestamp();
@@ -106,13 +124,15 @@ static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
     explain_misses(rules_misses(rules->rules));
     if (rule == NULL) {
         explanation.note = core::Note::unmatched;
-        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table), now, NULL};
+        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table), now,
+                NULL,       place_of(table, lead)};
     }
     d->row.rule = rule->id;
     d->row.has_label = rule->has_label;
     d->row.label = rule->label;
     const RuleAsk* ask = rules_asked(rules->rules);
-    return {&lead->key, ask->pool, ask->rep, rule->overflow_pool, ref_need(table), now, ask->needs};
+    return {&lead->key,      ask->pool, ask->rep,   rule->overflow_pool,
+            ref_need(table), now,       ask->needs, place_of(table, lead)};
 }
 
 static void settle(LeadTable* table, TenantRules* rules, const PickRequest* request,

@@ -107,6 +107,16 @@ static char* text_column(int column) {
     return value;
 }
 
+// A column that is gone or retyped is as one without a place in any lead: no insert fails for it.
+static AttrNumber location_column(Relation relation, const char* name) {
+    AttrNumber number =
+        name == NULL ? InvalidAttrNumber : get_attnum(RelationGetRelid(relation), name);
+    if (number <= 0)
+        return InvalidAttrNumber;
+    Oid type = TupleDescAttr(RelationGetDescr(relation), number - 1)->atttypid;
+    return type == POINTOID ? number : InvalidAttrNumber;
+}
+
 // Reads the attachment's row and finds its columns in this relation.
 static void describe(LeadTable* table, Relation relation) {
     OwnerScope owner;
@@ -115,7 +125,8 @@ static void describe(LeadTable* table, Relation relation) {
     PushActiveSnapshot(GetLatestSnapshot());
     Oid types[] = {INT4OID};
     Datum values[] = {Int32GetDatum(table->id)};
-    if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool"
+    if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool,"
+                              " location_column"
                               " FROM leadroute.lead_table WHERE id = $1",
                               1, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
@@ -134,6 +145,7 @@ static void describe(LeadTable* table, Relation relation) {
         table->tenant_column = named_column(relation, tenant, "tenant");
     char* fallback = text_column(5);
     table->fallback_pool = fallback == NULL ? NULL : MemoryContextStrdup(table->context, fallback);
+    table->location_column = location_column(relation, text_column(6));
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);

@@ -32,7 +32,8 @@ struct LeadTable {
     uint64 serial;
     AttrNumber key_column;
     AttrNumber owner_column;
-    AttrNumber tenant_column; // InvalidAttrNumber: tenant 0
+    AttrNumber tenant_column;   // InvalidAttrNumber: tenant 0
+    AttrNumber location_column; // of type point; InvalidAttrNumber: none
     Oid key_type;
     Oid key_output;
     Oid tenant_type;

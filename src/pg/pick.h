@@ -17,7 +17,8 @@ struct PickRequest {
     int32 overflow_pool; // the rule's, 0: none
     RefNeed ref;
     TimestampTz now;
-    const Needs* needs; // NULL: none
+    const Needs* needs;      // NULL: none
+    const core::Spot* place; // of the lead; NULL: not known
 };
 
 struct Pick {

@@ -30,7 +30,7 @@ static void describe_member(Site* site, core::Candidate* c, int32 member, int32 
     else if (m->reason == core::State::turn && of_later_tier(site, pool, member, picked))
         c->state = core::State::lower_tier;
     // turns are told as they stand now, anything else as it was when it decided
-    c->measure = member == picked && pool_measure(pool) != core::Measure::turns
+    c->measure = member == picked && pool_measure(site, pool) != core::Measure::turns
                      ? site->taken_at
                      : member_measure(site, pool, member);
     DateADT today = site->zones->day[rep->zone];
@@ -53,10 +53,10 @@ static void explain_member(Site* site, core::Tried* tried, int32 member, int32 p
 static void visit_members(Site* site, PoolState* pool, int32 picked) {
     core::Candidate candidate = {};
     if (pool->queue.member_count == 0)
-        site->visit(site->context, pool->id, pool_measure(pool), &candidate);
+        site->visit(site->context, pool->id, pool_measure(site, pool), &candidate);
     for (int32 k = 0; k < pool->queue.member_count; k++) {
         describe_member(site, &candidate, pool->first_member + k, picked);
-        site->visit(site->context, pool->id, pool_measure(pool), &candidate);
+        site->visit(site->context, pool->id, pool_measure(site, pool), &candidate);
     }
 }
 
@@ -64,7 +64,7 @@ static void visit_members(Site* site, PoolState* pool, int32 picked) {
 static int32 next_filtered(Site* site, PoolState* pool, int32* next, int32 max) {
     int32 count = 0;
     while (count < max) {
-        int32 k = site->block->queue(pool).next_among(site->filtered, site->filtered_count);
+        int32 k = next_member(site, pool);
         if (k < 0)
             break;
         next[count++] = k;
@@ -88,7 +88,7 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
     core::Tried* tried = explain_start(site->explanation, pool->id, members);
     if (tried == NULL)
         return;
-    tried->measure = pool_measure(pool);
+    tried->measure = pool_measure(site, pool);
     if (members <= core::kMaxCandidates) {
         for (int32 k = 0; k < members; k++)
             explain_member(site, tried, pool->first_member + k, picked);
@@ -106,7 +106,7 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
     }
     turn -= later;
     int32 count =
-        site->filter ? next_filtered(site, pool, next, 5) : block->queue(pool).upcoming(next, 5);
+        site->filter ? next_filtered(site, pool, next, 5) : upcoming_members(site, pool, next, 5);
     if (picked >= 0) {
         explain_member(site, tried, picked, picked);
         if (block->member(picked)->reason == core::State::turn)

@@ -4,6 +4,13 @@
 
 #include "pick.h"
 
+// The nearest few places of a pool with somebody available.
+constexpr int kNearPlaces = 5;
+struct NearPlace {
+    int32 lane;
+    double distance; // chord2()
+};
+
 // Where a pick takes place: the block, and for a transaction's private block the shared one beside
 // it, whose counts say what the others have used meanwhile.
 struct Site {
@@ -15,6 +22,8 @@ struct Site {
     core::Explanation* explanation;
     const SkillFilter* skills; // the lead's needs in this block; NULL: none
     double taken_at;           // what the pick was measured by before its turn was charged
+    NearPlace near[kNearPlaces];
+    int32 near_count;
 
     // Of the pool at hand, where not every member that is active may take this lead: those who
     // may, by their place in the pool.
@@ -34,8 +43,11 @@ inline bool lacks_ref(const RepState* rep, RefNeed need) {
 // The pool's next member by its method, and by the filter if there is one, as its index in the
 // pool, or -1.
 int32 next_member(Site* site, PoolState* pool);
+// The first `max` members in the order in which the method would take them now, as
+// FairQueue::upcoming(); of the places that are nearest, one each.
+int32 upcoming_members(Site* site, PoolState* pool, int32* out, int32 max);
 // What the method compares members by, and a member's measure now.
-core::Measure pool_measure(const PoolState* pool);
+core::Measure pool_measure(const Site* site, const PoolState* pool);
 double member_measure(Site* site, PoolState* pool, int32 member);
 // Is the member, who could take the lead, of a tier after that of the pick? How many are?
 bool of_later_tier(Site* site, const PoolState* pool, int32 member, int32 picked);

@@ -54,6 +54,8 @@ struct MemberRow {
     int32 cap;
     bool paused;
     int32 tier;
+    double longitude; // of the rep, NaN: not known
+    double latitude;
     int32 lane; // of its pool
 };
 struct Availability; // availability.h

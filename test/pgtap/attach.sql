@@ -1,6 +1,6 @@
 -- Lead tables: what can be attached and what cannot, what becomes of leads that are there, detach.
 BEGIN;
-SELECT plan(114);
+SELECT plan(113);
 SET LOCAL client_min_messages = warning;
 
 CREATE FUNCTION pg_temp.refused(statement text, code text, pattern text, description text) RETURNS text
@@ -160,7 +160,7 @@ SELECT pg_temp.refused('SELECT leadroute.attach(''public.third'', fallback_pool 
 SELECT pg_temp.refused('SELECT leadroute.attach(''public.third'', manager => 99)', 'LR008', 'no rep "99"', 'unknown manager');
 SELECT pg_temp.refused(format('SELECT leadroute.attach(''public.third'', %s => %s)', o, v), 'LR005', o || ' is not available', 'option ' || o)
 FROM (VALUES ('sticky_on', '''email'''), ('sticky_window', '''1 day'''),
-    ('location_column', '''id'''), ('value_expression', '''1''')) AS x (o, v);
+    ('value_expression', '''1''')) AS x (o, v);
 SELECT is((SELECT count(*) FROM leadroute.lead_table WHERE name = 'third'), 0::bigint, 'a refused table is not attached');
 SELECT hasnt_trigger('public', 'third', 'zz_leadroute', 'and has no trigger');
 

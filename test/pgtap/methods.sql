@@ -1,9 +1,10 @@
 -- Each method by all eligible, one away, all away, capped, and mixed: who takes the lead, and what
 -- why() says of those who do not.
-SELECT plan(20);
+SELECT plan(43);
 SET client_min_messages = warning;
 
-DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
+CREATE TABLE public.leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source text, place point, owner_id bigint);
+DO $$ BEGIN PERFORM leadroute.attach('public.leads', location_column => 'place'); END $$;
 -- inserts so many leads, one after the other, and tells who got them
 CREATE FUNCTION pg_temp.give(pool text, leads integer DEFAULT 1) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -70,6 +71,79 @@ UPDATE leadroute.rep SET paused = true WHERE id IN (2, 3);
 SELECT is(pg_temp.give('least'), '-', 'least_open: all away');
 UPDATE leadroute.rep SET paused = false;
 SELECT is(pg_temp.give('least'), '1', 'least_open: back');
+
+-- nearest ---------------------------------------------------------------------------------------
+
+CREATE FUNCTION pg_temp.near(pool text, VARIADIC places point[]) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    spot point;
+    takers text[];
+    taker bigint;
+BEGIN
+    FOREACH spot IN ARRAY places LOOP
+        INSERT INTO public.leads (source, place) VALUES (pool, spot) RETURNING owner_id INTO taker;
+        takers := takers || coalesce(taker::text, '-');
+    END LOOP;
+    RETURN array_to_string(takers, ' ');
+END
+$$;
+-- two reps in Munich, one in Berlin, one in Auckland, one nowhere known
+INSERT INTO leadroute.rep (id, name, location) VALUES (11, 'Max', '(11.58, 48.14)'), (12, 'Mia', '(11.58, 48.14)'),
+    (13, 'Ben', '(13.40, 52.52)'), (14, 'Aki', '(174.76, -36.85)'), (15, 'Noa', NULL);
+INSERT INTO leadroute.pool (name, method) VALUES ('near', 'nearest');
+INSERT INTO leadroute.pool_member (pool, rep) SELECT 'near', r FROM generate_series(11, 15) r;
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool)
+    VALUES ('leads', 100, 'near', $$source = 'near'$$, 'near');
+SELECT is(pg_temp.near('near', '(13.4, 52.5)', '(13, 52)', '(-178, -40)', '(11, 48)', '(12, 48)', '(11.58, 48.14)'), '13 13 14 11 12 11',
+    'nearest: over the date line, and in turn at one place');
+SELECT is(pg_temp.why(), '  Nearest, 0.0 km, of 5 in pool "near".
+    Max (11): picked, 0.0 km
+    Mia (12): others are nearer or were due first, 0.0 km
+    Ben (13): others are nearer or were due first, 503.8 km
+    Aki (14): others are nearer or were due first, 18157.7 km
+    Noa (15): others are nearer or were due first, at no known place', 'nearest: why');
+SELECT is((SELECT d.reason FROM leadroute.decision d ORDER BY d.lead_id::bigint DESC LIMIT 1), 'nearest, 0.0 km, of 5 in pool "near"', 'nearest: the reason in the view');
+SELECT results_eq($$ SELECT e.rep, e.reason, e.picked FROM leadroute.explain('leads', '{"source": "near", "place": "(13.4, 52.5)"}') e WHERE e.kind = 'member' $$,
+    $$ VALUES (11::bigint, 'others are nearer or were due first, 501.7 km', false), (12, 'others are nearer or were due first, 501.7 km', false), (13, 'picked, 2.2 km', true),
+        (14, 'others are nearer or were due first, 17748.4 km', false), (15, 'others are nearer or were due first, at no known place', false) $$, 'nearest: explain');
+SELECT is(pg_temp.near('near', NULL, '(200, 10)', NULL), '15 13 14', 'nearest: a lead of no place goes to who waits longest');
+UPDATE leadroute.rep SET paused = true WHERE id = 13;
+SELECT is(pg_temp.near('near', '(13.4, 52.5)', '(13.4, 52.5)'), '12 11', 'nearest: one away');
+UPDATE leadroute.rep SET daily_cap = 0 WHERE id IN (11, 12);
+SELECT is(pg_temp.near('near', '(13.4, 52.5)'), '14', 'nearest: capped');
+UPDATE leadroute.rep SET paused = true WHERE id = 14;
+SELECT is(pg_temp.near('near', '(13.4, 52.5)'), '15', 'nearest: only one of no known place is left');
+UPDATE leadroute.rep SET paused = true WHERE id = 15;
+SELECT is(pg_temp.near('near', '(13.4, 52.5)', NULL), '- -', 'nearest: all away');
+SELECT is((SELECT a.kind FROM leadroute.alert a ORDER BY a.id DESC LIMIT 1), 'nobody_available', 'nearest: the alert');
+UPDATE leadroute.rep SET paused = false, daily_cap = NULL;
+SELECT is(pg_temp.near('near', '(13.4, 52.5)', '(0, 50)'), '13 12', 'nearest: back');
+UPDATE leadroute.rep SET location = '(0, 50)' WHERE id = 14;
+SELECT is(pg_temp.near('near', '(0, 50)'), '14', 'nearest: one who moved');
+-- as far from the one as from the other
+UPDATE leadroute.rep SET location = CASE id WHEN 11 THEN point(1, 0) ELSE point(-1, 0) END WHERE id IN (11, 12);
+SELECT is(pg_temp.near('near', '(0, 0)', '(0, 0)', '(0, 0)', '(0, 0)'), '11 12 11 12', 'nearest: between places equally far the longest waiting');
+SELECT is(pg_temp.near('near', '(0.1, 0)', '(0.1, 0)'), '11 11', 'nearest: not equally far');
+-- with an owner column that cannot name everybody
+CREATE TABLE public.by_ref (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, place point, owner_id text);
+DO $$ BEGIN PERFORM leadroute.attach('public.by_ref', location_column => 'place'); END $$;
+INSERT INTO leadroute.rule (lead_table, position, name, pool) VALUES ('by_ref', 1, 'all', 'near');
+UPDATE leadroute.rep SET ref = 'r' || id WHERE id IN (11, 13, 15);
+INSERT INTO public.by_ref (place) VALUES ('(-1, 0)'), ('(13, 52)'), (NULL), ('(0, 50)');
+SELECT is((SELECT string_agg(owner_id, ' ' ORDER BY id) FROM public.by_ref), 'r11 r13 r15 r13', 'nearest: among those whom the owner column can name');
+SELECT results_eq($$ SELECT a.attname FROM unnest('{source,nothing}'::name[]) a (attname) ORDER BY 1 $$, $$ VALUES ('nothing'::name), ('source') $$, 'two columns that are no place');
+SELECT throws_ok($$ UPDATE leadroute.lead_table SET location_column = 'source' WHERE name = 'leads' $$, 'LR003', NULL, 'a location column of another type');
+SELECT throws_ok($$ UPDATE leadroute.lead_table SET location_column = 'nothing' WHERE name = 'leads' $$, 'LR003', NULL, 'no such location column');
+CREATE TABLE public.other (id bigint PRIMARY KEY, owner_id bigint);
+SELECT throws_ok($$ SELECT leadroute.attach('public.other', location_column => 'id') $$, 'LR003', NULL, 'attach() with a location column of another type');
+UPDATE leadroute.lead_table SET location_column = NULL WHERE name = 'leads';
+SELECT isnt(pg_temp.near('near', '(0.1, 0)', '(0.1, 0)'), '11 11', 'nearest: without a location column');
+UPDATE leadroute.lead_table SET location_column = 'place' WHERE name = 'leads';
+SELECT is(pg_temp.near('near', '(0.1, 0)', '(0.1, 0)'), '11 11', 'nearest: and with it again');
+ALTER TABLE public.leads DROP COLUMN place;
+SELECT is(split_part(pg_temp.give('near', 5), ' ', 6), '', 'nearest: a location column that was dropped');
+-- rebuilt from the record
+SELECT ok(leadroute._forget(0) AND pg_temp.give('near') <> '-', 'nearest: rebuilt');
 
 -- a change of method -----------------------------------------------------------------------------
 
