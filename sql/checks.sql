@@ -141,12 +141,12 @@ BEGIN
         WHEN NEW.name = 'unmatched' THEN ARRAY[
             'a pool cannot be called "unmatched"', 'It is the queue of leads that no rule matches.',
             'Give another name.']
-        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority', 'nearest') THEN ARRAY[
-            CASE WHEN NEW.method IN ('performance', 'value')
+        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority', 'nearest', 'performance') THEN ARRAY[
+            CASE WHEN NEW.method = 'value'
                 THEN format('method "%s" is not available in this version', NEW.method)
                 ELSE format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')) END,
             format('It says how pool "%s" chooses among its members.', NEW.name),
-            'Use round_robin, weighted, least_open, priority or nearest.']
+            'Use round_robin, weighted, least_open, priority, nearest or performance.']
         WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
             CASE WHEN NEW.mode IN ('pull', 'broadcast')
                 THEN format('mode "%s" is not available in this version', NEW.mode)
@@ -169,6 +169,15 @@ BEGIN
         WHEN NEW.credit_returns_cap IS NULL THEN ARRAY[
             format('credit_returns_cap of pool "%s" is NULL', NEW.name),
             'It says whether a turn that is credited back counts for the day.', 'Use true or false.']
+        WHEN NEW.performance_window IS NULL OR NEW.performance_window <= '0' THEN ARRAY[
+            format('performance_window %s is no time', coalesce(NEW.performance_window::text, 'NULL')),
+            'With the method performance it says how far back outcomes and speed count.', 'Give an interval such as ''90 days''.']
+        WHEN NEW.performance_bound IS NULL OR NOT NEW.performance_bound BETWEEN 1 AND 100 THEN ARRAY[
+            format('performance_bound %s is out of range', coalesce(NEW.performance_bound::text, 'NULL')),
+            'With the method performance no member weighs more than so many times the average.', 'Give 1 to 100.']
+        WHEN NEW.performance_won IS NULL OR array_position(NEW.performance_won, NULL) IS NOT NULL THEN ARRAY[
+            'performance_won names no outcome', 'With the method performance it lists the outcomes that count as won.',
+            'Give outcomes as close() receives them, such as ''{won}''.']
         WHEN NEW.overflow_pool = NEW.name THEN ARRAY[
             format('pool "%s" cannot overflow into itself', NEW.name),
             'The overflow pool is asked when nobody in this pool is eligible.', 'Name another pool, or NULL.']

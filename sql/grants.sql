@@ -61,6 +61,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute.close(text, integer, text, numeric, bigint), leadroute.close(text, bigint, text, numeric, bigint),
     leadroute.close(text, uuid, text, numeric, bigint), leadroute.close(text, text, text, numeric, bigint),
     leadroute._close(text, text, text, numeric, bigint),
+    leadroute.refresh_performance(text, bigint),
     leadroute.events_since(text, bigint), leadroute.event_cursor(),
     leadroute.sign_in(bigint, bigint), leadroute.sign_out(bigint, bigint), leadroute.heartbeat(bigint, bigint)
 TO PUBLIC;

@@ -72,6 +72,9 @@ CREATE TABLE leadroute.pool (
     claim_delay interval,
     offer_window interval,
     credit_returns_cap boolean NOT NULL DEFAULT true,
+    performance_window interval NOT NULL DEFAULT '90 days',
+    performance_bound double precision NOT NULL DEFAULT 2,
+    performance_won text[] NOT NULL DEFAULT '{won}',
     version integer,
     changed_at timestamptz,
     PRIMARY KEY (tenant, name),
@@ -88,6 +91,7 @@ CREATE TABLE leadroute.pool (
         catch_up_limit BETWEEN 0 AND 1000000
         AND (catch_up = 'bounded') = (catch_up_limit IS NOT NULL)),
     CONSTRAINT pool_overflow_check CHECK (overflow_pool <> name),
+    CONSTRAINT pool_performance_check CHECK (performance_window > '0' AND performance_bound BETWEEN 1 AND 100),
     CONSTRAINT pool_claim_check CHECK (claim_daily >= 0 AND claim_open >= 0)
 );
 CREATE INDEX pool_manager ON leadroute.pool (tenant, manager) WHERE manager IS NOT NULL;
@@ -99,7 +103,7 @@ COMMENT ON INDEX leadroute.pool_overflow IS 'Finds the pools that overflow into 
 COMMENT ON COLUMN leadroute.pool.tenant IS 'The company the pool belongs to.';
 COMMENT ON COLUMN leadroute.pool.name IS 'What rules and members refer to; renaming is followed there. Also the name of its queue.';
 COMMENT ON COLUMN leadroute.pool.id IS 'What the record keeps, so that names may change; unique within the tenant. Never changes.';
-COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting); the others are not available in this version.';
+COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting), performance (turns by weights that refresh_performance() finds); value is not available in this version.';
 COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, with catch_up = bounded.';
@@ -112,6 +116,9 @@ COMMENT ON COLUMN leadroute.pool.claim_open IS 'Most claimed leads open; not ava
 COMMENT ON COLUMN leadroute.pool.claim_delay IS 'Time between claims; not available in this version.';
 COMMENT ON COLUMN leadroute.pool.offer_window IS 'How long an offer stands; not available in this version.';
 COMMENT ON COLUMN leadroute.pool.credit_returns_cap IS 'True: a turn that credit_back() returns does not count for the day''s caps either.';
+COMMENT ON COLUMN leadroute.pool.performance_window IS 'With the method performance: how far back outcomes and speed count.';
+COMMENT ON COLUMN leadroute.pool.performance_bound IS 'With the method performance: no member weighs more than so many times the average, or less than the average by it.';
+COMMENT ON COLUMN leadroute.pool.performance_won IS 'With the method performance: the outcomes of closed leads that count as won.';
 COMMENT ON COLUMN leadroute.pool.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.pool.changed_at IS 'Start of the transaction that changed the row last.';
 

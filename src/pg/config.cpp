@@ -107,12 +107,15 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
 static void read_members(int64 tenant, Configuration* out, MemoryContext context) {
     SPITupleTable* rows =
         run(&member_plan,
-            "SELECT p.id, m.rep, CASE p.method WHEN 'weighted' THEN m.weight::float8 ELSE 1 END,"
+            "SELECT p.id, m.rep, CASE p.method WHEN 'weighted' THEN m.weight::float8"
+            " WHEN 'performance' THEN COALESCE(f.weight, 1) ELSE 1 END,"
             " m.daily_cap, m.paused, m.tier, r.location[0], r.location[1]"
             " FROM leadroute.pool_member m JOIN leadroute.pool p"
             "   ON p.tenant = m.tenant AND p.name = m.pool"
             // in a restore memberships may arrive before their reps
             " JOIN leadroute.rep r ON r.tenant = m.tenant AND r.id = m.rep"
+            " LEFT JOIN leadroute.performance f"
+            "   ON f.tenant = m.tenant AND f.pool = p.id AND f.rep = m.rep"
             " WHERE m.tenant = $1 ORDER BY p.id, m.rep",
             tenant);
     out->member_count = (int32)SPI_processed;

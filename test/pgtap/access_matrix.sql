@@ -90,6 +90,7 @@ INSERT INTO matrix VALUES
     ('close(text,uuid,text,numeric,bigint)', '', $$SELECT leadroute.close('leads', gen_random_uuid(), 'won')$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
     ('events_since(text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.events_since()$$),
+    ('refresh_performance(text,bigint)', 'app admin', $$SELECT leadroute.refresh_performance()$$),
     ('event_cursor()', 'app rep manager admin', $$SELECT leadroute.event_cursor()$$),
     ('sign_in(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_in(1)$$),
     ('sign_out(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_out(1)$$),

@@ -1,6 +1,6 @@
 -- Each method by all eligible, one away, all away, capped, and mixed: who takes the lead, and what
 -- why() says of those who do not.
-SELECT plan(43);
+SELECT plan(58);
 SET client_min_messages = warning;
 
 CREATE TABLE public.leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source text, place point, owner_id bigint);
@@ -144,6 +144,49 @@ ALTER TABLE public.leads DROP COLUMN place;
 SELECT is(split_part(pg_temp.give('near', 5), ' ', 6), '', 'nearest: a location column that was dropped');
 -- rebuilt from the record
 SELECT ok(leadroute._forget(0) AND pg_temp.give('near') <> '-', 'nearest: rebuilt');
+
+-- performance -----------------------------------------------------------------------------------
+
+INSERT INTO leadroute.pool (name, method) VALUES ('best', 'performance');
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('best', 1), ('best', 2), ('best', 3), ('best', 4);
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool)
+    VALUES ('leads', 101, 'best', $$source = 'best'$$, 'best');
+SELECT is(pg_temp.give('best', 4), '1 2 3 4', 'performance: without history equal turns');
+SELECT is(leadroute.refresh_performance(), 4::bigint, 'the weights are found');
+SELECT is(leadroute.refresh_performance('best'), 0::bigint, 'and stay');
+SELECT results_eq($$ SELECT rep, round(weight::numeric, 6), closes, won, touches, median_speed FROM leadroute.performance ORDER BY rep $$,
+    $$ SELECT r::bigint, 1::numeric, 0::bigint, 0::bigint, 0::bigint, NULL::interval FROM generate_series(1, 4) r $$, 'without history all weigh 1');
+SELECT pg_temp.give('best', 396) <> '' AS given \gset
+-- 1 wins half, 2 a tenth, 3 none, 4 half as slowly as nobody
+UPDATE leadroute.assignment a SET ended_at = a.decided_at + interval '2 h', end_reason = 'closed',
+    outcome = CASE WHEN a.rep IN (1, 4) AND n.n % 2 = 0 OR a.rep = 2 AND n.n % 10 = 0 THEN 'won' ELSE 'lost' END,
+    touched_at = a.decided_at + CASE a.rep WHEN 4 THEN interval '59 min' ELSE interval '4 min' END
+FROM (SELECT lead_id, row_number() OVER (PARTITION BY rep ORDER BY ticket, decided_at) AS n FROM leadroute.assignment
+      WHERE pool = (SELECT id FROM leadroute.pool WHERE name = 'best')) n
+WHERE a.lead_id = n.lead_id AND a.pool = (SELECT id FROM leadroute.pool WHERE name = 'best') AND a.ended_at IS NULL;
+SELECT is(leadroute.refresh_performance('best'), 4::bigint, 'outcomes and speed change the weights');
+SELECT results_eq($$ SELECT rep, closes, won, touches, median_speed FROM leadroute.performance ORDER BY rep $$,
+    $$ VALUES (1::bigint, 100::bigint, 50::bigint, 100::bigint, interval '4 min'), (2, 100, 10, 100, interval '4 min'),
+        (3, 100, 0, 100, interval '4 min'), (4, 100, 50, 100, interval '59 min') $$, 'by what happened');
+-- conversion (50 + 20 c) / 120 / c with c = 111 / 402, and so on; speed by hand
+SELECT ok((SELECT bool_and(abs(f.weight - w.weight) < 0.001) FROM leadroute.performance f JOIN leadroute._performance(
+    (SELECT p FROM leadroute.pool p WHERE p.name = 'best')) w USING (rep)), 'the table has what the formula says');
+SELECT ok((SELECT max(weight) FILTER (WHERE rep = 1) > max(weight) FILTER (WHERE rep = 4)
+    AND max(weight) FILTER (WHERE rep = 4) > max(weight) FILTER (WHERE rep = 2)
+    AND max(weight) FILTER (WHERE rep = 2) >= max(weight) FILTER (WHERE rep = 3) AND min(weight) >= 0.5 AND max(weight) <= 2
+    FROM leadroute.performance), 'who wins more and is faster weighs more, within the bounds');
+SELECT is((SELECT weight FROM leadroute.performance WHERE rep = 3), 0.5::double precision, 'bounded below');
+SELECT results_eq($$ SELECT rep, weight FROM leadroute.pool_state WHERE pool = 'best' ORDER BY rep $$,
+    $$ SELECT rep, weight FROM leadroute.performance ORDER BY rep $$, 'pool_state shows the weights');
+SELECT ok(pg_temp.give('best', 200) <> '' AND (SELECT bool_and(abs(deficit) < 1) FROM leadroute.pool_state WHERE pool = 'best'), 'turns by the new weights, to less than one');
+SELECT ok((SELECT bool_and(abs(received - 100 - 200 * weight / total) < 1) FROM (SELECT s.*, sum(s.weight) OVER () AS total
+    FROM leadroute.pool_state s WHERE s.pool = 'best') s), 'from where they stood');
+UPDATE leadroute.pool SET performance_window = '1 us' WHERE name = 'best';
+SELECT is(leadroute.refresh_performance('best'), 4::bigint, 'what lies before the window does not count');
+DELETE FROM leadroute.pool_member WHERE pool = 'best' AND rep = 4;
+DO $$ BEGIN PERFORM leadroute.refresh_performance(); END $$;
+SELECT is((SELECT string_agg(rep::text, ' ' ORDER BY rep) FROM leadroute.performance), '1 2 3', 'one who left is weighed no more');
+SELECT throws_ok($$ SELECT leadroute.refresh_performance('nix') $$, 'LR008', NULL, 'no such pool');
 
 -- a change of method -----------------------------------------------------------------------------
 
