@@ -65,3 +65,4 @@ GRANT EXECUTE ON FUNCTION
     leadroute.events_since(text, bigint), leadroute.event_cursor(),
     leadroute.sign_in(bigint, bigint), leadroute.sign_out(bigint, bigint), leadroute.heartbeat(bigint, bigint)
 TO PUBLIC;
+GRANT EXECUTE ON PROCEDURE leadroute.sweep(integer, interval) TO PUBLIC;

@@ -304,6 +304,9 @@ CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day) WHERE end
 CREATE INDEX assignment_rep_ended ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NOT NULL;
 CREATE INDEX assignment_credited ON leadroute.assignment (tenant, credit_ticket) WHERE credit_ticket IS NOT NULL;
 CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL;
+CREATE INDEX assignment_queue ON leadroute.assignment
+    (tenant, pool, rule, coalesce(label -> 'priority', '{}'), decided_at, lead_id leadroute.key_ops)
+    WHERE rep IS NULL AND ended_at IS NULL AND method <> 'manual';
 CREATE INDEX assignment_ended_at ON leadroute.assignment (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX assignment_due ON leadroute.assignment (due_at)
     WHERE due_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
@@ -316,6 +319,7 @@ COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s open leads: reads the ope
 COMMENT ON INDEX leadroute.assignment_rep_ended IS 'A rep''s recent leads that have ended, for the same counts.';
 COMMENT ON INDEX leadroute.assignment_credited IS 'Turns credited back after a checkpoint.';
 COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, or waited, by the time they came into a queue.';
+COMMENT ON INDEX leadroute.assignment_queue IS 'Leads that wait, queue by queue and by their rules, in the order in which they are given out: by the label''s priority, and age.';
 COMMENT ON INDEX leadroute.assignment_ended_at IS 'Episodes that ended lately, for their events.';
 COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
 COMMENT ON COLUMN leadroute.assignment.tenant IS 'The lead''s tenant.';
@@ -409,7 +413,7 @@ CREATE TABLE leadroute.alert (
     acknowledged_by name,
     PRIMARY KEY (tenant, id),
     CONSTRAINT alert_kind_check CHECK (kind IN ('unmatched', 'nobody_available', 'rule_error',
-        'sla_breach', 'reroute_limit', 'sweep_late', 'memory_full'))
+        'sla_breach', 'reroute_limit', 'sweep_late', 'memory_full', 'backlog_error'))
 );
 CREATE INDEX alert_open ON leadroute.alert (tenant, kind, rule) WHERE acknowledged_at IS NULL;
 

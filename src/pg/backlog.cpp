@@ -68,6 +68,10 @@ void backlog_rules_edited(void) {
     rules = true;
 }
 
+void backlog_walks(void) {
+    walking = true;
+}
+
 void backlog_note_waiting(const TenantKey* key) {
     TenantSlot* slot = slot_find(key);
     if (slot == NULL)

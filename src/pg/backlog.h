@@ -7,6 +7,7 @@
 
 #include "leadroute.h"
 
+#include "events.h"
 #include "shared.h"
 
 // What is wanted of a tenant, or of a database.
@@ -32,3 +33,23 @@ void backlog_rules_edited(void);
 void backlog_note_waiting(const TenantKey* key);
 void backlog_commit(void); // no error
 void backlog_forget(void); // after commit or abort
+// This transaction is a step of a walk.
+void backlog_walks(void);
+
+// --- walking (backlog_walk.cpp): in a transaction, connected to SPI ---
+
+// The state of a new walk, and of one that was walked on by a batch; NULL: it is at its end.
+char* backlog_start(bool wanted);
+char* backlog_step(const char* work, int most, int* given);
+
+// A walk stops before its end: the next one begins anew, with all leads of the database.
+void backlog_unfinished(EventSlot* slot);
+
+// --- the worker's part (backlog_worker.cpp) ---
+
+bool backlog_wanted(void); // there is something to walk for
+bool backlog_due(void);    // ... or to look for, and it is time
+// Walks one batch on, in a transaction of its own. After an error: backlog_failed().
+void backlog_round(void);
+void backlog_failed(void); // after the transaction was aborted
+void backlog_leave(void);  // the worker exits; no error

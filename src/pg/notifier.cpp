@@ -4,6 +4,7 @@
 // when it is asked to (notifier_leave.cpp). After an error it goes on; after a crash of the server
 // the postmaster starts it again.
 #include "notifier.h"
+#include "backlog.h"
 #include "shared.h"
 
 extern "C" {
@@ -99,6 +100,7 @@ static void let_go(void) {
 }
 
 static void on_exit(int, Datum) {
+    backlog_leave();
     LWLockAcquire(events_lock(), LW_EXCLUSIVE);
     if (notifier_slot->pid == MyProcPid)
         let_go();
@@ -162,6 +164,17 @@ static void pause_for(long milliseconds, bool may_be_woken) {
     }
 }
 
+static void recover(MemoryContext caller) {
+    HOLD_INTERRUPTS();
+    // somebody else's NOTIFY, or LOCK, holds us up: nothing to tell
+    if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+        EmitErrorReport();
+    AbortCurrentTransaction();
+    MemoryContextSwitchTo(caller);
+    FlushErrorState();
+    RESUME_INTERRUPTS();
+}
+
 // A round that survives its errors. -2: it failed.
 static int try_round(bool store) {
     volatile int sent = 0;
@@ -170,19 +183,25 @@ static int try_round(bool store) {
     { sent = notifier_round(store); }
     PG_CATCH();
     {
-        HOLD_INTERRUPTS();
-        // somebody else's NOTIFY, or LOCK, holds us up: nothing to tell
-        if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-            EmitErrorReport();
-        AbortCurrentTransaction();
-        MemoryContextSwitchTo(caller);
-        FlushErrorState();
+        recover(caller);
         notifier_round_failed();
-        RESUME_INTERRUPTS();
         sent = -2;
     }
     PG_END_TRY();
     return sent;
+}
+
+// The same of a batch of the backlog.
+static void try_backlog(void) {
+    MemoryContext caller = CurrentMemoryContext;
+    PG_TRY();
+    { backlog_round(); }
+    PG_CATCH();
+    {
+        recover(caller);
+        backlog_failed();
+    }
+    PG_END_TRY();
 }
 
 // Leaves if no transaction has events on their way; who comes later starts the next worker.
@@ -191,7 +210,8 @@ static bool may_leave(void) {
     LWLockAcquire(events_lock(), LW_EXCLUSIVE);
     pg_atomic_write_u32(&notifier_slot->state, WORKER_NONE);
     pg_memory_barrier(); // against event_slot_pin(), which counts its user before it looks here
-    if (pg_atomic_read_u32(&notifier_slot->users) == 0 && !notifier_work_waits()) {
+    if (pg_atomic_read_u32(&notifier_slot->users) == 0 && !notifier_work_waits() &&
+        !backlog_wanted()) {
         notifier_slot->caught_up = true;
         let_go();
         leave = true;
@@ -206,10 +226,10 @@ static bool may_leave(void) {
 static bool wait_for_work(TimestampTz quiet_since) {
     pg_atomic_write_u32(&notifier_slot->idle, 1);
     pg_memory_barrier();
-    if (!notifier_work_waits() && !wanted_away())
+    if (!notifier_work_waits() && !backlog_due() && !wanted_away())
         pause_for(1000, true);
     pg_atomic_write_u32(&notifier_slot->idle, 0);
-    if (notifier_work_waits() || wanted_away())
+    if (notifier_work_waits() || backlog_due() || wanted_away())
         return true;
     TimestampTz quiet = GetCurrentTimestamp() - quiet_since;
     return quiet < leadroute_notify_idle * USECS_PER_SEC;
@@ -219,6 +239,13 @@ static void run(void) {
     TimestampTz quiet_since = GetCurrentTimestamp();
     int failures = 0;
     while (!wanted_away()) {
+        if (backlog_due()) {
+            if (notifier_is_orphan())
+                return;
+            try_backlog();
+            quiet_since = GetCurrentTimestamp();
+            pause_for(kShortPause, false);
+        }
         if (!notifier_work_waits() && !notifier_store_due(false)) {
             if (wait_for_work(quiet_since))
                 continue;

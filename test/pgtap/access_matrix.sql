@@ -1,5 +1,5 @@
 -- Who may call and see what: every function and view with a role of each level, and without one.
--- A new function or view without a line below fails the test.
+-- A new function or view without a line below fails the test; sweep(), which commits, is in test/t/110_backlog.pl.
 BEGIN;
 SELECT no_plan();
 
@@ -104,7 +104,7 @@ INSERT INTO matrix VALUES
 
 SELECT set_eq($$
     SELECT replace(p.oid::regprocedure::text, 'leadroute.', '') FROM pg_proc p
-    WHERE p.pronamespace = 'leadroute'::regnamespace AND p.proname !~ '^_' AND p.prorettype <> 'trigger'::regtype
+    WHERE p.pronamespace = 'leadroute'::regnamespace AND p.prokind = 'f' AND p.proname !~ '^_' AND p.prorettype <> 'trigger'::regtype
     UNION ALL
     SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind = 'v'
 $$, 'SELECT object FROM matrix', 'the matrix has every function and view');
