@@ -177,7 +177,7 @@ static void image_store(const Image* image, int64 tenant) {
                       array_of(image->received, image->members, INT8OID),
                       array_of(image->deficit, image->members, FLOAT8OID),
                       array_of(image->start, image->members, FLOAT8OID)};
-    // ON CONFLICT: a ticket has one checkpoint, and the first says the same as the second
+    // ON CONFLICT: somebody may just have written one with this ticket
     int result = SPI_execute_with_args(
         "INSERT INTO leadroute.checkpoint (tenant, ticket, taken_at, since, in_flight, pools, reps,"
         " received, deficit, start)"
@@ -190,27 +190,6 @@ static void image_store(const Image* image, int64 tenant) {
     SPI_finish();
     owner_scope_end(&owner);
 }
-
-void checkpoint_write_if_due(TenantSlot* slot, const TenantKey* key) {
-    if (!checkpoint_due(slot) || config_is_draft(key->tenant))
-        return;
-    MemoryContext context =
-        AllocSetContextCreate(CurrentMemoryContext, "leadroute checkpoint", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext caller = MemoryContextSwitchTo(context);
-    Image image = {};
-    if (image_take(&image, slot, key)) {
-        checkpoint_note(slot);
-        image_store(&image, key->tenant);
-    }
-    MemoryContextSwitchTo(caller);
-    MemoryContextDelete(context);
-}
-
-// --- making them void ---
-//
-// The editing transaction writes a row of its own with a ticket higher than that of any checkpoint
-// taken so far, committed or not; the highest is the one that is read. As long as it is open nobody
-// takes another, and after it has committed nobody does before memory was counted anew.
 
 // The highest ticket of a row of leadroute.checkpoint, of prepared transactions too; 0: none.
 static int64 stored_ticket(int64 tenant) {
@@ -234,6 +213,30 @@ static int64 stored_ticket(int64 tenant) {
     table_close(table, AccessShareLock);
     return ticket;
 }
+
+void checkpoint_write_if_due(TenantSlot* slot, const TenantKey* key) {
+    if (!checkpoint_due(slot) || config_is_draft(key->tenant))
+        return;
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "leadroute checkpoint", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(context);
+    Image image = {};
+    if (image_take(&image, slot, key)) {
+        checkpoint_note(slot);
+        // One with this ticket says the same. It is looked for beforehand, since under a stricter
+        // isolation ON CONFLICT is an error if that one is younger than the snapshot.
+        if (stored_ticket(key->tenant) < image.ticket)
+            image_store(&image, key->tenant);
+    }
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(context);
+}
+
+// --- making them void ---
+//
+// The editing transaction writes a row of its own with a ticket higher than that of any checkpoint
+// taken so far, committed or not; the highest is the one that is read. As long as it is open nobody
+// takes another, and after it has committed nobody does before memory was counted anew.
 
 // Higher than the ticket of any checkpoint that anybody has taken: stored, or about to be.
 static int64 bar_ticket(const TenantKey* key) {

@@ -377,7 +377,7 @@ static void give_to(Site* site, Pick* result) {
 }
 
 void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result) {
-    PickRequest request = {key, 0, rep, 0, RefNeed::none, now, NULL};
+    PickRequest request = {key, 0, rep, 0, RefNeed::none, now, NULL, NULL};
     Site site = {};
     site.request = &request;
     act(key, &site, give_to, result);
