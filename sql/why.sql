@@ -417,8 +417,8 @@ BEGIN
         FROM jsonb_array_elements_text(facts -> 'not_found') WITH ORDINALITY AS m (rule, n) ORDER BY m.n);
     lines := lines || leadroute._why_given(a, facts, leadroute._origin(a));
     lines := lines || ('  Remark: ' || a.remark);
-    lines := lines || format('  Its turn was credited back%s at %s by %s: %s.', CASE WHEN a.credit_day THEN ' with the day''s cap' ELSE '' END,
-        a.credited_at, a.credited_by, a.credit_reason) WHERE a.credited_at IS NOT NULL;
+    lines := lines || CASE WHEN a.credited_at IS NOT NULL THEN format('  Its turn was credited back%s at %s by %s: %s.',
+        CASE WHEN a.credit_day THEN ' with the day''s cap' ELSE '' END, a.credited_at, a.credited_by, a.credit_reason) END;
     lines := lines || CASE facts ->> 'note' WHEN 'pool_gone' THEN '  The pool it was meant for no longer exists.' END;
     lines := lines || ARRAY(
         SELECT w.line FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n),

@@ -37,6 +37,22 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
     }
 }
 
+// What the record says of members who are all away was written at different times, and may not sum
+// to zero, as recentre() sees to where somebody is there.
+static void level_parked(TenantBlock* block, PoolState* pool) {
+    if (pool->queue.ready_count + pool->queue.waiting_count > 0)
+        return;
+    double sum = 0, weight = 0;
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        sum += block->tag(pool->first_member + k)->parked_deficit;
+        weight += block->tag(pool->first_member + k)->weight;
+    }
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        core::Member* tag = block->tag(pool->first_member + k);
+        tag->parked_deficit -= sum * tag->weight / weight;
+    }
+}
+
 static const CheckpointMember* find_in_checkpoint(const Checkpoint* checkpoint, int32 pool,
                                                   int64 rep) {
     int32 low = 0, high = checkpoint->member_count - 1;
@@ -206,6 +222,8 @@ void count_all(Recount* r, const TenantKey* key, TenantBlock* block, const Check
                          : standings[i].deficit;
     }
     start_queues(block, deficit, NULL, zones);
+    for (int32 p = 0; p < block->pool_count; p++)
+        level_parked(block, block->pool(p));
 }
 
 // --- carrying counts over from a block in use ---

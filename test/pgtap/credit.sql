@@ -27,7 +27,7 @@ SELECT ok(abs(deficit - 0.5) < 0.001, 'he is due half a turn') FROM leadroute.po
 INSERT INTO leads (id) VALUES (5);
 SELECT is(pg_temp.owner_of(5), 2::bigint, 'the next lead goes to him');
 SELECT is(pg_temp.owner_of(2), 2::bigint, 'the bad one stays his');
-SELECT matches(leadroute.why('leads', 2), 'credited back with the day''s cap at .* by .*: spam', 'why() says so');
+SELECT matches(leadroute.why('leads', 2), '^Lead 2 of "leads".*credited back with the day''s cap at .* by .*: spam', 'why() says so');
 SELECT is(leadroute.why_json('leads', 2) ->> 'credit_reason', 'spam', 'and why_json()');
 SELECT is(v, row(0, 0, 0, 0, 0)::text, 'verify() is content') FROM (SELECT verify::text AS v FROM leadroute.verify()) v;
 
