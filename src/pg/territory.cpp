@@ -10,8 +10,9 @@ extern "C" {
 
 // --- keys that the session knows ---
 
-constexpr int kKnown = 2048;
-constexpr int kKeyRoom = 104;
+constexpr int kKnown = 4096;
+constexpr int kWays = 4; // places that a key may stand in
+constexpr int kKeyRoom = 64;
 
 // The name holds tenant, match, territory and key, all of it, so that no key is taken for another.
 struct KnownKey {
@@ -23,17 +24,20 @@ static KnownKey* known; // kKnown of them, or NULL
 static Oid entries;     // leadroute.territory_entry, InvalidOid: not looked up yet
 static uint64 changes;  // moves on when an entry may have changed
 
-static void forget_all(void) {
+static bool any_known;
+
+void territory_forget(void) {
     changes++;
-    if (known != NULL)
+    if (any_known)
         memset(static_cast<void*>(known), 0, sizeof(KnownKey) * kKnown);
+    any_known = false;
 }
 
 void territory_relation_changed(Oid relation) {
     if (relation != InvalidOid && relation != entries)
         return;
     entries = InvalidOid;
-    forget_all();
+    territory_forget();
 }
 
 static void prepare(void) {
@@ -50,8 +54,8 @@ static void prepare(void) {
                         errhint("ALTER EXTENSION leadroute UPDATE;")));
 }
 
-// The place of the question, and what would stand there; NULL: it is too long to be kept.
-static KnownKey* place_of(const TerritoryQuestion* q, KnownKey* mine) {
+// The first of the places of the question, and what would stand there; NULL: it is too long.
+static KnownKey* places_of(const TerritoryQuestion* q, KnownKey* mine) {
     int32 territory = static_cast<int32>(strlen(q->territory)) + 1;
     int32 head = static_cast<int32>(sizeof(int64)) + 1;
     int64 length = static_cast<int64>(head) + territory + q->length;
@@ -63,7 +67,17 @@ static KnownKey* place_of(const TerritoryQuestion* q, KnownKey* mine) {
     memcpy(mine->name + head + territory, q->key, q->length);
     mine->length = static_cast<int32>(length);
     uint32 hash = hash_bytes(reinterpret_cast<const unsigned char*>(mine->name), mine->length);
-    return &known[hash % kKnown];
+    return &known[hash % (kKnown / kWays) * kWays];
+}
+
+// Puts the key in the place of an older one, each way in turn.
+static void keep(KnownKey* places, const KnownKey* mine) {
+    static uint32 turn;
+    int way = 0;
+    while (way < kWays && places[way].length != 0)
+        way++;
+    places[way < kWays ? way : static_cast<int>(turn++ % kWays)] = *mine;
+    any_known = true;
 }
 
 // --- the index ---
@@ -77,7 +91,7 @@ struct Search {
     Relation table;
     Relation index;
     TupleTableSlot* slot;
-    ScanKeyData keys[3];
+    ScanKeyData keys[4];
 };
 
 static void search_begin(Search* search, const TerritoryQuestion* q) {
@@ -97,35 +111,57 @@ static void search_end(Search* search) {
     table_close(search->table, NoLock);
 }
 
-// Puts the entry with this key, or with `below` the last one up to it, into the slot.
-static bool search_key(Search* search, const char* key, int32 length, bool below) {
-    text* wanted = cstring_to_text_with_len(key, length);
-    ScanKeyEntryInitialize(&search->keys[2], 0, 3,
-                           below ? BTLessEqualStrategyNumber : BTEqualStrategyNumber, InvalidOid,
-                           C_COLLATION_OID, below ? F_TEXT_LE : F_TEXTEQ, PointerGetDatum(wanted));
-    IndexScanDesc scan = begin_index_scan(search->table, search->index, GetActiveSnapshot(), 3);
-    index_rescan(scan, search->keys, 3, NULL, 0);
-    bool found = index_getnext_slot(scan, below ? BackwardScanDirection : ForwardScanDirection,
+// Puts the first entry that the keys admit, or from the end the last one, into the slot.
+static bool search_run(Search* search, int keys, bool from_end) {
+    IndexScanDesc scan = begin_index_scan(search->table, search->index, GetActiveSnapshot(), keys);
+    index_rescan(scan, search->keys, keys, NULL, 0);
+    bool found = index_getnext_slot(scan, from_end ? BackwardScanDirection : ForwardScanDirection,
                                     search->slot);
     index_endscan(scan);
-    pfree(wanted);
     return found;
 }
 
-// The longest entry that the key begins with: the last one up to the key begins as the key does for
-// some length, and so does the one looked for; unless it is that one, the search goes on there.
+static void set_key(Search* search, int number, StrategyNumber strategy, Oid function,
+                    const char* key, int32 length) {
+    ScanKeyEntryInitialize(&search->keys[number], 0, kKeyColumn, strategy, InvalidOid,
+                           C_COLLATION_OID, function,
+                           PointerGetDatum(cstring_to_text_with_len(key, length)));
+}
+
+static bool search_exact(Search* search, const TerritoryQuestion* q) {
+    set_key(search, 2, BTEqualStrategyNumber, F_TEXTEQ, q->key, q->length);
+    return search_run(search, 3, false);
+}
+
+// Bytes that the two begin with alike.
+static int32 common_length(const char* key, int32 length, const text* entry) {
+    int32 most = Min(length, static_cast<int32>(VARSIZE_ANY_EXHDR(entry)));
+    int32 common = 0;
+    while (common < most && VARDATA_ANY(entry)[common] == key[common])
+        common++;
+    return common;
+}
+
+// The longest entry that the key begins with. Let E be the last entry up to the key: if it is none
+// that the key begins with, then neither is one longer than what both begin with alike, and the
+// search goes on there. A scan reads a page down to its lower bound, so it begins with narrow ones:
+// where none is found, the one looked for is shorter than the bound.
 static bool search_prefix(Search* search, const TerritoryQuestion* q) {
     int32 length = q->length;
-    while (length > 0 && search_key(search, q->key, length, true)) {
+    for (int attempt = 0; length > 0; attempt++) {
         CHECK_FOR_INTERRUPTS();
+        int32 bound = attempt == 0 ? length - 1 : attempt == 1 ? length / 2 : 1;
+        bound = Max(bound, 1);
+        set_key(search, 2, BTLessEqualStrategyNumber, F_TEXT_LE, q->key, length);
+        set_key(search, 3, BTGreaterEqualStrategyNumber, F_TEXT_GE, q->key, bound);
+        if (!search_run(search, 4, true)) {
+            length = bound - 1;
+            continue;
+        }
         bool isnull;
-        text* entry = DatumGetTextPP(slot_getattr(search->slot, kKeyColumn, &isnull));
-        int32 entry_length = static_cast<int32>(VARSIZE_ANY_EXHDR(entry));
-        const char* found = VARDATA_ANY(entry);
-        int32 common = 0;
-        while (common < Min(length, entry_length) && found[common] == q->key[common])
-            common++;
-        if (common == entry_length)
+        const text* entry = DatumGetTextPP(slot_getattr(search->slot, kKeyColumn, &isnull));
+        int32 common = common_length(q->key, length, entry);
+        if (common == static_cast<int32>(VARSIZE_ANY_EXHDR(entry)))
             return true;
         length = common;
     }
@@ -152,8 +188,7 @@ static void look_up(const TerritoryQuestion* q, PoolNamer pool_id, void* context
     PushActiveSnapshot(GetLatestSnapshot());
     Search search;
     search_begin(&search, q);
-    bool found =
-        q->prefix ? search_prefix(&search, q) : search_key(&search, q->key, q->length, false);
+    bool found = q->prefix ? search_prefix(&search, q) : search_exact(&search, q);
     if (found)
         read_target(&search, pool_id, context, target);
     search_end(&search);
@@ -165,17 +200,18 @@ void territory_find(const TerritoryQuestion* q, PoolNamer pool_id, void* context
     memset(static_cast<void*>(target), 0, sizeof(*target));
     prepare();
     KnownKey mine;
-    KnownKey* place = place_of(q, &mine);
-    if (place != NULL && place->length == mine.length &&
-        memcmp(place->name, mine.name, mine.length) == 0) {
-        *target = place->target;
-        return;
-    }
+    KnownKey* places = places_of(q, &mine);
+    for (int way = 0; places != NULL && way < kWays; way++)
+        if (places[way].length == mine.length &&
+            memcmp(places[way].name, mine.name, mine.length) == 0) {
+            *target = places[way].target;
+            return;
+        }
     uint64 before = changes;
     look_up(q, pool_id, context, target);
     // what changed meanwhile may be newer than what was read
-    if (place != NULL && before == changes) {
+    if (places != NULL && before == changes) {
         mine.target = *target;
-        *place = mine;
+        keep(places, &mine);
     }
 }

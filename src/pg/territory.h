@@ -27,6 +27,8 @@ typedef int32 (*PoolNamer)(void* context, const char* name);
 // unless the key is known.
 void territory_find(const TerritoryQuestion* question, PoolNamer pool_id, void* context,
                     TerritoryTarget* target);
+// Makes the session look keys up anew.
+void territory_forget(void);
 // From the relcache's callback: an entry may have changed.
 void territory_relation_changed(Oid relation);
 

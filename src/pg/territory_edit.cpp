@@ -2,6 +2,7 @@
 // row costs no SQL: what its names refer to is looked up once for many rows, and the history has a
 // row for each statement and territory, unless the statement wrote few entries.
 #include "leadroute.h"
+#include "territory.h"
 #include "trigger_call.h"
 
 static Datum column(const TriggerData* data, HeapTuple row, const char* name, bool* isnull) {
@@ -207,10 +208,20 @@ Datum leadroute_check_entry(PG_FUNCTION_ARGS) {
     return PointerGetDatum(row);
 }
 
-// AFTER ROW and AFTER TRUNCATE on territory_entry: this transaction looks keys up anew from its
-// next command on, the others after it has committed.
+// AFTER ROW and AFTER TRUNCATE on territory_entry: this session looks keys up anew from here on,
+// the others after this transaction has committed. One message to them will do for each
+// subtransaction, which takes its own along if it is rolled back; the server acts on each at the
+// next command.
 Datum leadroute_entries_changed(PG_FUNCTION_ARGS) {
-    CacheInvalidateRelcache(trigger_data(fcinfo)->tg_relation);
+    static LocalTransactionId told_in;
+    static SubTransactionId told_by;
+    const TriggerData* data = trigger_data(fcinfo);
+    territory_forget();
+    if (told_in != local_transaction() || told_by != GetCurrentSubTransactionId()) {
+        CacheInvalidateRelcache(data->tg_relation);
+        told_in = local_transaction();
+        told_by = GetCurrentSubTransactionId();
+    }
     PG_RETURN_POINTER(NULL);
 }
 

@@ -131,6 +131,22 @@ TEST(Explanation, DecodesToTheJsonThatIsPromised) {
     EXPECT_LT(encoded(e).size(), 40u);
 }
 
+TEST(Explanation, NamesRulesWhoseTerritoryDoesNotKnowTheKey) {
+    Explanation e{};
+    e.miss_count = 2;
+    e.misses[0] = 7;
+    e.misses[1] = INT64_MIN;
+    EXPECT_EQ(json_of(encoded(e)),
+              R"({"rule_errors":[],"not_found":[7,-9223372036854775808],"tried":[]})");
+    e = example();
+    e.miss_count = core::kMaxMisses + 3;
+    std::string json = json_of(encoded(e));
+    EXPECT_NE(json.find(R"("sqlstate":"22012"}],"not_found":[0,0,0,0,0,0,0,0],)"
+                        R"("more_not_found":3,"tried":[{"pool":3,)"),
+              std::string::npos)
+        << json;
+}
+
 TEST(Explanation, NothingToSayIsShort) {
     Explanation e{};
     EXPECT_EQ(json_of(encoded(e)), R"({"rule_errors":[],"tried":[]})");
@@ -241,6 +257,9 @@ Explanation largest() {
         error.rule = INT64_MIN;
         memcpy(error.sqlstate, "XX000", 5);
     }
+    e.miss_count = INT32_MAX;
+    for (int64_t& rule : e.misses)
+        rule = INT64_MIN;
     e.tried_count = core::kMaxTried;
     for (core::Tried& tried : e.tried) {
         tried.pool = tried.members = INT32_MAX;
@@ -351,6 +370,9 @@ Explanation random_explanation(std::mt19937_64& random) {
         for (char& c : error.sqlstate)
             c = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[below(36)];
     }
+    e.miss_count = std::max(0, below(20) - 8);
+    for (int64_t& rule : e.misses)
+        rule = static_cast<int64_t>(random());
     e.tried_count = below(core::kMaxTried + 1);
     for (core::Tried& tried : e.tried) {
         tried.pool = below(1000);
