@@ -42,6 +42,9 @@ GRANT SELECT ON leads TO author;
 INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, label, author) VALUES
     ('leads', 1, 'web', \$\$source = 'web'\$\$, 'all', '{"region": "north"}', 'author');
 INSERT INTO leadroute.rule (tenant, lead_table, position, name, pool) VALUES (7, 'contact', 1, 'all', 'all');
+INSERT INTO leadroute.territory (name, key, match, author) VALUES ('area', 'postal_code', 'prefix', 'author');
+INSERT INTO leadroute.territory_entry (territory, key, pool, rep) VALUES ('area', '5', 'few', NULL), ('area', '56', NULL, 2);
+INSERT INTO leadroute.rule (lead_table, position, name, territory, needs) VALUES ('leads', 2, 'area', 'area', 'ARRAY[''a>=1'']');
 SELECT leadroute.grant_access('seller', 'rep'), leadroute.grant_access('keeper', 'admin', NULL);
 INSERT INTO leads (source) SELECT CASE i % 5 WHEN 0 THEN 'mail' ELSE 'web' END FROM generate_series(1, 40) i;
 INSERT INTO leads (source, owner_id) VALUES ('web', 2), ('web', 99);
