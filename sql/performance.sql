@@ -20,7 +20,8 @@ AS $$
         SELECT m.rep, count(*) FILTER (WHERE a.end_reason = 'closed') AS closes,
             count(*) FILTER (WHERE a.end_reason = 'closed' AND a.outcome = ANY (of_pool.performance_won)) AS won,
             count(a.touched_at) AS touches,
-            percentile_cont(0.5) WITHIN GROUP (ORDER BY greatest(extract(epoch FROM a.touched_at - a.decided_at), 0)) AS speed
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY greatest(extract(epoch FROM a.touched_at - a.decided_at), 0))
+                FILTER (WHERE a.touched_at IS NOT NULL) AS speed
         FROM leadroute.pool_member m LEFT JOIN leadroute.assignment a
             ON a.tenant = m.tenant AND a.rep = m.rep AND a.pool = of_pool.id
             -- the index is by day; a rep's day may be one ahead or behind
