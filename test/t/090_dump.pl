@@ -32,9 +32,15 @@ INSERT INTO leadroute.rep (id, name, ref, timezone, daily_cap, db_role, location
     SELECT i, 'Rep ' || i, 'rep ' || i, '$zone', CASE i WHEN 3 THEN 7 END, CASE i WHEN 1 THEN 'seller' END, point(i, i), '{"a": 1}' FROM generate_series(1, 4) i;
 INSERT INTO leadroute.rep (tenant, id, name, ref) VALUES (7, 1, 'Gil', 'gil'), (7, 2, 'Hal', 'hal');
 UPDATE leadroute.rep SET manager = 4 WHERE id < 4 AND tenant = 0;
+INSERT INTO leadroute.calendar (name) VALUES ('always');
+INSERT INTO leadroute.calendar_hours (calendar, weekday, opens, closes) SELECT 'always', d, '00:00', '24:00' FROM generate_series(1, 7) d;
+INSERT INTO leadroute.calendar_holiday (calendar, day) VALUES ('always', '2001-01-01');
+UPDATE leadroute.rep SET calendar = 'always' WHERE id = 2 AND tenant = 0;
+INSERT INTO leadroute.rep_absence (rep, during) VALUES (1, '[2001-01-01,2001-01-15)');
+SELECT leadroute.sign_in(1), leadroute.sign_in(2), leadroute.sign_in(3);
 INSERT INTO leadroute.pool (name, method, manager) VALUES ('all', 'weighted', 4), ('few', 'round_robin', NULL);
 INSERT INTO leadroute.pool (tenant, name) VALUES (7, 'all');
-UPDATE leadroute.pool SET overflow_pool = 'few' WHERE name = 'all' AND tenant = 0;
+UPDATE leadroute.pool SET overflow_pool = 'few', presence_required = true WHERE name = 'all' AND tenant = 0;
 INSERT INTO leadroute.pool_member (pool, rep, weight) VALUES ('all', 1, 3), ('all', 2, 2), ('all', 3, 1), ('few', 4, 1);
 INSERT INTO leadroute.pool_member (tenant, pool, rep) VALUES (7, 'all', 1), (7, 'all', 2);
 SELECT leadroute.attach('old_lead', existing => 'queue', fallback_pool => 'all');
