@@ -37,19 +37,21 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
     }
 }
 
-// What the record says of members who are all away was written at different times, and may not sum
-// to zero, as recentre() sees to where somebody is there.
-static void level_parked(TenantBlock* block, PoolState* pool) {
-    if (pool->queue.ready_count + pool->queue.waiting_count > 0)
-        return;
-    double sum = 0, weight = 0;
-    for (int32 k = 0; k < pool->queue.member_count; k++) {
-        sum += block->tag(pool->first_member + k)->parked_deficit;
-        weight += block->tag(pool->first_member + k)->weight;
+// What the record says of members of a lane who are all away was written at different times, and may
+// not sum to zero, as recentre() sees to where somebody is there.
+static void level_parked(TenantBlock* block) {
+    double* sum = static_cast<double*>(zeroed(block->lane_count, sizeof(double)));
+    double* weight = static_cast<double*>(zeroed(block->lane_count, sizeof(double)));
+    for (int32 i = 0; i < block->member_count; i++) {
+        auto lane = block->lane_of(i) - block->lane(0);
+        sum[lane] += block->tag(i)->parked_deficit;
+        weight[lane] += block->tag(i)->weight;
     }
-    for (int32 k = 0; k < pool->queue.member_count; k++) {
-        core::Member* tag = block->tag(pool->first_member + k);
-        tag->parked_deficit -= sum * tag->weight / weight;
+    for (int32 i = 0; i < block->member_count; i++) {
+        core::Member* tag = block->tag(i);
+        auto lane = block->lane_of(i) - block->lane(0);
+        if (block->lane(static_cast<int32>(lane))->active_sum == 0)
+            tag->parked_deficit -= sum[lane] * tag->weight / weight[lane];
     }
 }
 
@@ -222,8 +224,7 @@ void count_all(Recount* r, const TenantKey* key, TenantBlock* block, const Check
                          : standings[i].deficit;
     }
     start_queues(block, deficit, NULL, zones);
-    for (int32 p = 0; p < block->pool_count; p++)
-        level_parked(block, block->pool(p));
+    level_parked(block);
 }
 
 // --- carrying counts over from a block in use ---

@@ -1,7 +1,7 @@
 -- What configuration is refused when it is written: each with its SQLSTATE, a detail and a hint, and
 -- nothing of it is stored.
 BEGIN;
-SELECT plan(143);
+SELECT plan(142);
 SET LOCAL client_min_messages = warning;
 
 -- Passes when the statement is refused with the SQLSTATE, a message like the pattern, a detail and a
