@@ -122,6 +122,8 @@ BEGIN
     IF relation IS NULL THEN
         RETURN 'skipped';
     END IF;
+    -- whoever changes or drops the table may be about to lock the record
+    EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE NOWAIT', relation);
     condition := leadroute._lead_condition(lead, relation, lead_id, tenant);
     SELECT l.key, l.was INTO locked FROM leadroute._read_lead(relation,
         format('SELECT l.%I::text, l.%I::text FROM %s l WHERE %s FOR NO KEY UPDATE SKIP LOCKED', lead.key_column,
@@ -265,7 +267,7 @@ BEGIN
             EXCEPTION WHEN OTHERS THEN
                 outcome := 'skipped';
                 -- those will pass
-                IF left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') THEN
+                IF left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') AND SQLSTATE <> '42P01' THEN
                     failed := failed + 1;
                     PERFORM leadroute._backlog_failed(candidate.lead_table, candidate.lead_id, tenant,
                         candidate.rule, pool, SQLERRM);

@@ -35,10 +35,12 @@ static void want(TenantSlot* slot, uint32 level) {
         return;
     pg_atomic_fetch_add_u32(&slot->backlog_said, 1);
     raise(&slot->backlog, level);
-    if (pinned == NULL)
+    // should it be another database's by now, its worker looks for nothing
+    EventSlot* of_database = pinned != NULL ? pinned : event_slot_hint();
+    if (of_database == NULL || !leadroute_backlog)
         return;
-    raise(&pinned->backlog, BACKLOG_REPS);
-    event_slot_wake(pinned);
+    raise(&of_database->backlog, BACKLOG_REPS);
+    event_slot_wake(of_database);
 }
 
 void backlog_want(TenantSlot* slot) {

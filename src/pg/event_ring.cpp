@@ -136,8 +136,13 @@ EventSlot* event_slot_find(Oid database, bool make) {
     return chosen;
 }
 
+static EventSlot* mine; // a hint
+
+EventSlot* event_slot_hint(void) {
+    return mine != NULL && mine->database == MyDatabaseId ? mine : NULL;
+}
+
 EventSlot* event_slot_pin(void) {
-    static EventSlot* mine = NULL; // a hint
     if (mine != NULL) {
         pg_atomic_fetch_add_u32(&mine->users, 1);
         if (mine->database == MyDatabaseId)

@@ -92,6 +92,9 @@ LWLock* events_lock(void);
 
 // This database's slot, counted as used by this transaction; NULL: all slots are taken by others.
 EventSlot* event_slot_pin(void);
+// The slot that this backend had last, if it is this database's still: it may become another's at
+// any time. NULL: none.
+EventSlot* event_slot_hint(void);
 void event_slot_unpin(EventSlot* slot);
 void event_slot_wake(EventSlot* slot);  // its worker, if it sleeps
 void event_slot_drain(EventSlot* slot); // forgets what is there: the database is gone
