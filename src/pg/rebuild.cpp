@@ -81,6 +81,7 @@ static void recount_init(Recount* r, TenantBlock* block, const Checkpoint* check
     r->last_ticket = static_cast<int64*>(zeroed(block->member_count, sizeof(int64)));
     r->last_at = static_cast<TimestampTz*>(zeroed(block->member_count, sizeof(TimestampTz)));
     r->last_deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
+    r->open_capped = static_cast<bool*>(zeroed(block->rep_count, sizeof(bool)));
     r->credited = static_cast<int32*>(zeroed(block->member_count, sizeof(int32)));
     r->last_tag = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     for (int32 i = 0; i < block->member_count; i++)
@@ -143,7 +144,8 @@ static void stand(Recount* r, int32 member, TimestampTz now, Standing* standing)
     if (before != NULL)
         m->received += before->received;
     TimestampTz heard_of = !isnan(r->last_tag[member]) ? r->last_at[member] : r->checkpoint->since;
-    standing->away = was_capped(block, member) || member_was_away(block, member, heard_of, now);
+    standing->away = was_capped(block, member) || r->open_capped[m->rep] ||
+                     member_was_away(block, member, heard_of, now);
     standing->deficit = before == NULL ? 0 : before->deficit;
     standing->start = get_float8_nan();
     if (!isnan(r->last_tag[member])) {

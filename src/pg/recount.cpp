@@ -120,6 +120,7 @@ struct Row {
     double tag;                // NaN: none
     TransactionId in_progress; // its inserter, or InvalidTransactionId
     bool open;
+    TimestampTz ended_at;
     ItemPointerData next; // the row's next version, while somebody is ending it
     TransactionId ending; // who is ending it, or InvalidTransactionId
     bool day_returned;    // credited: the day has it back
@@ -252,36 +253,62 @@ static bool read_row(TupleTableSlot* slot, const RecordColumns* c, const Snapsho
     row->deficit = isnull ? 0 : DatumGetFloat4(deficit);
     Datum tag = slot_getattr(slot, c->tag, &isnull);
     row->tag = isnull ? get_float8_nan() : DatumGetFloat8(tag);
-    (void)slot_getattr(slot, c->ended_at, &isnull);
+    Datum ended_at = slot_getattr(slot, c->ended_at, &isnull);
     row->open = isnull;
+    row->ended_at = isnull ? DT_NOEND : DatumGetTimestampTz(ended_at);
     Datum returned = slot_getattr(slot, c->credit_day, &isnull);
     row->day_returned = !isnull && DatumGetBool(returned);
     return true;
 }
 
-// Rows that were seen while somebody was ending them: their ended version is not counted again,
-// should that have been committed meanwhile.
-struct SeenOpen {
-    ItemPointerData* next;
-    int32 count;
-    int32 room;
+// What is remembered of one rep's rows while they are read.
+struct RepRows {
+    ItemPointerData* next; // of rows seen while somebody was ending them: should that have been
+    int32 next_count;      // committed meanwhile, their ended version is not counted again
+    int32 next_room;
+    TimestampTz* ended; // when the ended ones did
+    int32 ended_count;
+    int32 ended_room;
+    TimestampTz latest; // the rep's latest lead was decided
 };
 
-static void remember_open(SeenOpen* seen, const Row* row) {
-    if (seen->count == seen->room) {
-        seen->room = Max(16, seen->room * 2);
-        Size bytes = sizeof(ItemPointerData) * seen->room;
-        seen->next = static_cast<ItemPointerData*>(
-            seen->next == NULL ? palloc(bytes) : repalloc(seen->next, bytes));
+static void remember_open(RepRows* rows, const Row* row) {
+    if (rows->next_count == rows->next_room) {
+        rows->next_room = Max(16, rows->next_room * 2);
+        Size bytes = sizeof(ItemPointerData) * rows->next_room;
+        rows->next = static_cast<ItemPointerData*>(
+            rows->next == NULL ? palloc(bytes) : repalloc(rows->next, bytes));
     }
-    seen->next[seen->count++] = row->next;
+    rows->next[rows->next_count++] = row->next;
 }
 
-static bool was_seen_open(const SeenOpen* seen, ItemPointer version) {
-    for (int32 i = 0; i < seen->count; i++)
-        if (ItemPointerEquals(&seen->next[i], version))
+static bool was_seen_open(const RepRows* rows, ItemPointer version) {
+    for (int32 i = 0; i < rows->next_count; i++)
+        if (ItemPointerEquals(&rows->next[i], version))
             return true;
     return false;
+}
+
+static void remember_time(RepRows* rows, const Row* row) {
+    rows->latest = Max(rows->latest, row->decided_at);
+    if (row->open)
+        return;
+    if (rows->ended_count == rows->ended_room) {
+        rows->ended_room = Max(64, rows->ended_room * 2);
+        Size bytes = sizeof(TimestampTz) * rows->ended_room;
+        rows->ended = static_cast<TimestampTz*>(
+            rows->ended == NULL ? MemoryContextAllocHuge(CurrentMemoryContext, bytes)
+                                : repalloc_huge(rows->ended, bytes));
+    }
+    rows->ended[rows->ended_count++] = row->ended_at;
+}
+
+// Was the rep at capacity with the latest lead?
+static bool was_at_capacity(const RepState* rep, const RepRows* rows) {
+    int32 open = rep->open.used;
+    for (int32 i = 0; i < rows->ended_count; i++)
+        open += rows->ended[i] > rows->latest ? 1 : 0;
+    return rep->open_cap != kNoCap && open >= rep->open_cap;
 }
 
 // Is the update in progress one that ends the row? `next` becomes the version that does.
@@ -310,7 +337,7 @@ static bool is_ending(Relation record, const RecordColumns* columns, Row* row) {
 
 // Counts a rep's rows of one index from the day `since` on, or all with kAllDays.
 static void count_rep(Recount* r, Relation record, Relation index, const RecordColumns* columns,
-                      int64 tenant, int32 rep, DateADT since, SeenOpen* seen) {
+                      int64 tenant, int32 rep, DateADT since, RepRows* rows) {
     int key_count = since == kAllDays ? 2 : 3;
     ScanKeyData keys[3];
     ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(tenant));
@@ -326,14 +353,16 @@ static void count_rep(Recount* r, Relation record, Relation index, const RecordC
         CHECK_FOR_INTERRUPTS();
         Row row;
         if (!read_row(slot, columns, &snapshot, &row) ||
-            (!row.open && was_seen_open(seen, &slot->tts_tid)))
+            (!row.open && was_seen_open(rows, &slot->tts_tid)))
             continue;
         if (row.open && TransactionIdIsValid(row.ending)) {
             if (is_ending(record, columns, &row))
-                remember_open(seen, &row);
+                remember_open(rows, &row);
             else
                 row.ending = InvalidTransactionId;
         }
+        if (r->block->rep(rep)->open_cap != kNoCap)
+            remember_time(rows, &row);
         count_row(r, rep, &row);
     }
     ExecDropSingleTupleTableSlot(slot);
@@ -383,7 +412,7 @@ void recount_rows(Recount* r, const TenantKey* key) {
     Relation record = table_open(key->assignment, AccessShareLock);
     RecordColumns columns = record_columns(record);
     RepIndexes indexes = open_rep_indexes(record, &columns);
-    SeenOpen seen = {};
+    RepRows rows = {};
     start_days(r);
     for (int32 i = 0; i < r->block->rep_count; i++) {
         RepState* rep = r->block->rep(i);
@@ -397,14 +426,17 @@ void recount_rows(Recount* r, const TenantKey* key) {
         if (!wanted)
             continue;
         bool all_open = r->rep_wanted[i] && rep->counts_open;
-        seen.count = 0;
+        rows.next_count = rows.ended_count = 0;
+        rows.latest = DT_NOBEGIN;
         count_rep(r, record, indexes.open, &columns, key->tenant, i,
-                  full || all_open ? kAllDays : since, &seen);
+                  full || all_open ? kAllDays : since, &rows);
         if (!r->open_only)
             count_rep(r, record, indexes.ended, &columns, key->tenant, i, full ? kAllDays : since,
-                      &seen);
-        if (all_open)
+                      &rows);
+        if (all_open) {
             rep->open.known = OpenKnown::yes;
+            r->open_capped[i] = was_at_capacity(rep, &rows);
+        }
     }
     if (!r->open_only)
         recount_credits(r, record, key->tenant);

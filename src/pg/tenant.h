@@ -119,8 +119,9 @@ struct Recount {
     int64* last_ticket; // by member: of its latest row
     TimestampTz* last_at;
     double* last_deficit;
-    int32* credited;  // by member: turns credited back since its latest row
-    double* last_tag; // NaN: no row newer than the checkpoint has one
+    bool* open_capped; // by rep index: at capacity with the latest lead
+    int32* credited;   // by member: turns credited back since its latest row
+    double* last_tag;  // NaN: no row newer than the checkpoint has one
     PendingCharge* pending;
     int32 pending_count;
     int32 pending_room;
