@@ -48,9 +48,9 @@ void presence_carry(Presence* to, const Presence* from) {
     to->stored = Max(to->stored, from->stored);
 }
 
-void presence_apply(TenantBlock* block, int64 rep, const Presence* presence,
-                    const ZoneDays* zones) {
-    int32 i = block_find_rep(block, rep);
+void presence_apply(TenantBlock* block, const RepPresence* row, const ZoneDays* zones) {
+    const Presence* presence = &row->presence;
+    int32 i = block_find_rep(block, row->rep);
     if (i < 0 || block->rep(i)->presence.version >= presence->version)
         return;
     RepState* r = block->rep(i);

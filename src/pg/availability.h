@@ -27,7 +27,7 @@ bool member_was_away(TenantBlock* block, int32 member, TimestampTz since, Timest
 // Takes over what heartbeats have told another block of the same stay.
 void presence_carry(Presence* to, const Presence* from);
 // The rep has signed in (seen) or out (DT_NOBEGIN): its members follow at once.
-void presence_apply(TenantBlock* block, int64 rep, const Presence* presence, const ZoneDays* zones);
+void presence_apply(TenantBlock* block, const RepPresence* row, const ZoneDays* zones);
 
 // No member of the pool becomes available, or stops to be, between pool_settle() and now but for
 // what is told to the block. So a pick looks at one pair of instants, and at the members only when
@@ -50,10 +50,6 @@ struct RepShift {
 struct RepAbsence {
     int64 rep;
     core::Window window;
-};
-struct RepPresence {
-    int64 rep;
-    Presence presence;
 };
 struct Availability {
     core::Window* windows; // of all shifts, one after another

@@ -63,6 +63,11 @@ struct Presence {
     int32 version;      // of the row; 0: there is none
 };
 
+struct RepPresence {
+    int64 rep;
+    Presence presence;
+};
+
 struct RepState {
     int64 id;
     int32 zone;     // index into the shared zone list

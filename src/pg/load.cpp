@@ -80,12 +80,15 @@ static Outcome publish(Load* load) {
 
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     bool same = slot->used && slot->incarnation == load->incarnation &&
-                slot->build == load->build && slot->presences == load->presences &&
+                slot->build == load->build &&
+                slot->presences - load->presences <= kRecentPresences &&
                 slot->pending_room - slot->pending_count - slot->pending_promised >=
                     load->recount.pending_count;
     if (same) {
         if (replaces)
             carry_over(load->block, slot_block(slot), &scratch, zones);
+        for (uint64 i = load->presences; i < slot->presences; i++)
+            presence_apply(load->block, &slot->recent_presence[i % kRecentPresences], zones);
         memcpy(chunk_address(chunk), static_cast<void*>(load->block), load->block->size);
         add_pending(slot, &load->recount);
         unused = slot->chunk;

@@ -16,8 +16,7 @@ constexpr int64 kStoreEvery = USECS_PER_MINUTE;
 
 struct Note {
     TenantKey key;
-    int64 rep;
-    Presence presence;
+    RepPresence row;
     int level;
     bool rolled_back;
 };
@@ -36,7 +35,7 @@ bool presence_changed(int64 tenant) {
 
 static const Note* own_note(int64 tenant, int64 rep) {
     for (int i = notes.count - 1; i >= 0; i--)
-        if (notes.items[i].key.tenant == tenant && notes.items[i].rep == rep &&
+        if (notes.items[i].key.tenant == tenant && notes.items[i].row.rep == rep &&
             !notes.items[i].rolled_back)
             return &notes.items[i];
     return NULL;
@@ -69,9 +68,9 @@ void presence_commit(void) {
             continue;
         LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
         if (slot->used && same_key(&slot->key, &n->key)) {
-            slot->presences++; // whoever is loading it may have read the table before this commit
+            slot->recent_presence[slot->presences++ % kRecentPresences] = n->row;
             if (DsaPointerIsValid(slot->chunk))
-                presence_apply(slot_block(slot), n->rep, &n->presence, zones);
+                presence_apply(slot_block(slot), &n->row, zones);
         }
         LWLockRelease(slot_lock(slot));
     }
@@ -111,12 +110,12 @@ static void note_row(const TriggerData* data, HeapTuple row) {
     Note n = {};
     int64 tenant = number_column(data, row, "tenant");
     n.key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
-    n.rep = number_column(data, row, "rep");
+    n.row.rep = number_column(data, row, "rep");
     bool present; // not signed out
     (void)row_column(data, row, "signed_out_at", &present);
     TimestampTz seen = number_column(data, row, "seen_at");
-    n.presence = {number_column(data, row, "signed_in_at"), present ? seen : DT_NOBEGIN, seen,
-                  version_column(data, row)};
+    n.row.presence = {number_column(data, row, "signed_in_at"), present ? seen : DT_NOBEGIN, seen,
+                      version_column(data, row)};
     n.level = GetCurrentTransactionNestLevel();
     note(&n);
 }
@@ -166,8 +165,8 @@ Datum leadroute_hear(PG_FUNCTION_ARGS) {
     shared_require();
     const Note* own = own_note(tenant, rep);
     if (own != NULL)
-        PG_RETURN_INT32(
-            static_cast<int32>(own->presence.seen == DT_NOBEGIN ? Heard::signed_out : Heard::fine));
+        PG_RETURN_INT32(static_cast<int32>(own->row.presence.seen == DT_NOBEGIN ? Heard::signed_out
+                                                                                : Heard::fine));
     TenantKey key = {MyDatabaseId, placement(InvalidOid, tenant), tenant};
     for (;;) {
         CHECK_FOR_INTERRUPTS();

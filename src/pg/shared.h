@@ -55,6 +55,10 @@ struct RecentAlert {
 };
 constexpr int kRecentAlerts = 16;
 
+// Sign-ins and sign-outs that a slot keeps: whoever is loading it may have read the table before they
+// were committed.
+constexpr int kRecentPresences = 16;
+
 struct TenantSlot {
     TenantKey key;
     bool used;
@@ -79,8 +83,9 @@ struct TenantSlot {
     TimestampTz last_pick; // or end of an open lead; see slot_clock()
     int64 counter[kCounters];
     RecentAlert recent[kRecentAlerts];
-    uint64 presences; // commits that signed reps in or out
-    bool bounded;     // the block is good for the horizon that it says
+    uint64 presences; // sign-ins and sign-outs committed, the latest of which are kept
+    RepPresence recent_presence[kRecentPresences];
+    bool bounded; // the block is good for the horizon that it says
     TimestampTz horizon_from, horizon_until;
 };
 
