@@ -147,8 +147,13 @@ static void settle_demand(RuleMatch* match) {
     if (match->matched < 0)
         return;
     const Rule* rule = match->set->rules[match->matched];
-    if (rule->demand != NULL && !rule_demand_meet(match->set, rule))
+    if (rule->demand == NULL)
+        return;
+    // what needs point to lasts until the next match
+    MemoryContext caller = MemoryContextSwitchTo(match->set->econtext->ecxt_per_tuple_memory);
+    if (!rule_demand_meet(match->set, rule))
         match->matched = -1;
+    MemoryContextSwitchTo(caller);
 }
 
 static void run_step(void* argument) {

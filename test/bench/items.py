@@ -135,6 +135,44 @@ def members(bench):
         tables.verify()
 
 
+# As many keys as the USA has ZIP codes and India has pincodes, and of their form.
+ENTRIES = """SELECT 'area', lpad((501 + i * 2)::text, 5, '0'), 'pool 1' FROM generate_series(1, 41153) i
+    UNION ALL SELECT 'area', (400000 + i)::text, 'pool 1' FROM generate_series(1, 19238) i"""
+
+
+def territory(bench):
+    """A rule that names its pool, against one with a territory of 60,391 entries, all of that pool:
+    leads with random keys of 19,238. Also how long the entries take to load."""
+    cells = []
+    for cell in ("pool", "exact", "prefix"):
+        tables = bench.tables(f"territory_{cell}", ["routed"], pools=1, reps=10, rules=1)
+        tables.rules = 19238
+        tables.control.run("UPDATE leadroute.rule SET condition = 'true'")
+        entries = f"{bench.server.directory}/entries.copy"
+        if cell != "pool":
+            tables.control.run(f"COPY ({ENTRIES}) TO '{entries}'")
+            tables.control.run(f"INSERT INTO leadroute.territory (name, key, match) VALUES ('area', 'pincode', '{cell}')")
+            tables.control.run("UPDATE leadroute.rule SET pool = NULL, territory = 'area'")
+        cells.append((cell, tables, entries, tables.write_leads(bench.options.rows // 10)))
+
+    for number in bench.rounds("territory"):
+        for cell, tables, entries, path in turned(cells, number):
+            figures = {}
+            if cell != "pool":
+                tables.control.run("TRUNCATE leadroute.territory_entry")
+                figures["load"] = tables.control.timed(
+                    f"COPY leadroute.territory_entry (territory, key, pool) FROM '{entries}'")
+                tables.control.run("ANALYZE leadroute.territory_entry")
+            tables.empty("routed")
+            figures["tps"] = bench.tps(tables, "routed", 8, "off")
+            tables.empty("routed")
+            seconds, _ = tables.copy("routed", path)
+            figures["us_per_row"] = 1e6 * seconds / (bench.options.rows // 10)
+            bench.results.add("territory", number, cell, "routed", **figures)
+    for _, tables, _, _ in cells:
+        tables.verify()
+
+
 def wal(bench):
     """Bytes of WAL per lead. Pages that existed before the checkpoint are logged whole at their first
     change; a few thousand leads beforehand leave those of the catalogs and indexes behind."""
@@ -293,4 +331,4 @@ def core(bench):
                                       ns=run["cpu_time"])
 
 
-ITEMS = {"single": single, "copy": copy, "members": members, "wal": wal, "restart": restart, "events": events, "core": core}
+ITEMS = {"single": single, "copy": copy, "members": members, "territory": territory, "wal": wal, "restart": restart, "events": events, "core": core}

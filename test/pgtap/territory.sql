@@ -197,6 +197,31 @@ UPDATE leadroute.territory SET author = 'lr_gone' WHERE name = 'size';
 SELECT is(pg_temp.taken('XX', '-'), 'rest: 3', 'an author who does not exist: the rule is inactive');
 SELECT is((SELECT reason FROM leadroute.explain('leads', '{"country": "XX"}') WHERE rule_name = 'by size'), 'rule "by size" is inactive: the author of its territory, role "lr_gone", does not exist', 'as is said');
 
+-- Tenants, and levels ---------------------------------------------------------------------------------------
+
+CREATE TABLE public.company_lead (company bigint, id int, code text, owner_id bigint, PRIMARY KEY (company, id));
+DO $$ BEGIN PERFORM leadroute.attach('public.company_lead', tenant_column => 'company'); END $$;
+INSERT INTO leadroute.rep (tenant, id, name) VALUES (7, 1, 'Gil'), (7, 2, 'Hal');
+INSERT INTO leadroute.territory (tenant, name, key) VALUES (7, 'area', 'code');
+INSERT INTO leadroute.territory_entry (tenant, territory, key, rep) VALUES (7, 'area', '56', 2);
+INSERT INTO leadroute.rule (tenant, lead_table, position, name, territory) VALUES (7, 'company_lead', 1, 'area', 'area');
+INSERT INTO company_lead (company, id, code) VALUES (7, 1, '56'), (7, 2, '560'), (0, 1, '56');
+SELECT results_eq('SELECT company, id, owner_id FROM company_lead ORDER BY 1, 2', 'VALUES (0::bigint, 1, NULL::bigint), (7, 1, 2), (7, 2, NULL)', 'each tenant has territories of its own');
+CREATE ROLE lr_seven; CREATE ROLE lr_app; CREATE ROLE lr_boss;
+DO $$ BEGIN
+    PERFORM leadroute.grant_access('lr_seven', 'admin', 7); PERFORM leadroute.grant_access('lr_app', 'app'); PERFORM leadroute.grant_access('lr_boss', 'manager');
+END $$;
+SET LOCAL ROLE lr_seven;
+SELECT is((SELECT count(*) FROM leadroute.territory_entry), 1::bigint, 'an admin sees the entries of its tenant');
+SELECT is(pg_temp.refusal($$INSERT INTO leadroute.territory_entry (territory, key, rep) VALUES ('area', '9', 1)$$), '42501|new row violates row-level security policy for table "territory_entry"', 'and writes no others');
+SELECT is(pg_temp.refusal($$INSERT INTO leadroute.territory_entry (tenant, territory, key, rep) VALUES (7, 'area', '9', 1)$$), 'accepted', 'its own it does');
+SELECT is(pg_temp.refusal($$DELETE FROM leadroute.territory_entry WHERE key = '9'$$), 'accepted', 'and deletes');
+SET LOCAL ROLE lr_app;
+SELECT is(pg_temp.refusal('SELECT * FROM leadroute.territory_entry'), '42501|permission denied for table territory_entry', 'an app has no right on them');
+SET LOCAL ROLE lr_boss;
+SELECT is(pg_temp.refusal('SELECT * FROM leadroute.territory'), '42501|permission denied for table territory', 'nor has a manager');
+RESET ROLE;
+
 SELECT results_eq('SELECT lost, double, overshoot, drift, orphan FROM leadroute.verify()', 'VALUES (0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint)', 'nothing is amiss');
 SELECT * FROM finish();
 ROLLBACK;
