@@ -213,7 +213,7 @@ DO $$ BEGIN
 END $$;
 SET LOCAL ROLE lr_seven;
 SELECT is((SELECT count(*) FROM leadroute.territory_entry), 1::bigint, 'an admin sees the entries of its tenant');
-SELECT is(pg_temp.refusal($$INSERT INTO leadroute.territory_entry (territory, key, rep) VALUES ('area', '9', 1)$$), '42501|new row violates row-level security policy for table "territory_entry"', 'and writes no others');
+SELECT is(pg_temp.refusal($$INSERT INTO leadroute.territory_entry (territory, key, rep) VALUES ('area', '9', 1)$$), 'LR008|no territory "area"|detail and hint', 'of another it knows nothing');
 SELECT is(pg_temp.refusal($$INSERT INTO leadroute.territory_entry (tenant, territory, key, rep) VALUES (7, 'area', '9', 1)$$), 'accepted', 'its own it does');
 SELECT is(pg_temp.refusal($$DELETE FROM leadroute.territory_entry WHERE key = '9'$$), 'accepted', 'and deletes');
 SET LOCAL ROLE lr_app;
