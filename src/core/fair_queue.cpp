@@ -300,6 +300,11 @@ void FairQueue::join(int32_t i, double deficit) noexcept {
     restore(i, deficit);
 }
 
+void FairQueue::prepay(int32_t i, double deficit) noexcept {
+    if (m_[i].place == Place::parked)
+        pay(lane_of(i), sane_deficit(deficit) - m_[i].parked_deficit);
+}
+
 void FairQueue::restore(int32_t i, double deficit) noexcept {
     Member& m = m_[i];
     if (m.place != Place::parked)

@@ -145,6 +145,9 @@ class FairQueue {
     // the cost of the lane's other active members by weight; with no others, there is nothing to
     // gain. Does nothing to an active one.
     void join(int32_t i, double deficit) noexcept;
+    // The first half of join(), for several who join at once: the active pay for what this deficit
+    // exceeds the parked one by. The second half is restore(), when all have been paid for.
+    void prepay(int32_t i, double deficit) noexcept;
     // What the parked member i is owed by the policy when it joins now. `limit` in turns. What it
     // was owed when it left stays under every policy: only what came since is limited.
     double owed(int32_t i, CatchUp policy, double limit) const noexcept;

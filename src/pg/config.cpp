@@ -137,24 +137,25 @@ static void read_members(int64 tenant, Configuration* out, MemoryContext context
     SPI_freetuptable(rows);
 }
 
-static int by_tier(const void* a, const void* b) {
-    int32 x = (*static_cast<MemberRow* const*>(a))->tier;
-    int32 y = (*static_cast<MemberRow* const*>(b))->tier;
-    return x < y ? -1 : x > y;
-}
+// What tells a member's lane: its tier, or where its rep is.
+struct LaneKey {
+    double first;
+    double second;
+    int32 member;
+};
 
+// Those without a place come last.
 static int compare_degrees(double x, double y) {
     if (isnan(x) || isnan(y))
         return (isnan(x) ? 1 : 0) - (isnan(y) ? 1 : 0);
     return x < y ? -1 : x > y;
 }
 
-// Those without a place come last.
-static int by_place(const void* a, const void* b) {
-    const MemberRow* x = *static_cast<MemberRow* const*>(a);
-    const MemberRow* y = *static_cast<MemberRow* const*>(b);
-    int order = compare_degrees(x->longitude, y->longitude);
-    return order != 0 ? order : compare_degrees(x->latitude, y->latitude);
+static int compare_lanes(const void* a, const void* b) {
+    const LaneKey* x = static_cast<const LaneKey*>(a);
+    const LaneKey* y = static_cast<const LaneKey*>(b);
+    int order = compare_degrees(x->first, y->first);
+    return order != 0 ? order : compare_degrees(x->second, y->second);
 }
 
 // Sets the lanes of one pool: all its members in one; a lane per tier, the first tier first; or a
@@ -164,16 +165,17 @@ static void lay_out_lanes(PoolRow* pool, MemberRow* members, int32 count) {
     bool places = pool->order == core::Order::places;
     if (!places && pool->order != core::Order::tiers)
         return;
-    int (*compare)(const void*, const void*) = places ? by_place : by_tier;
-    MemberRow** sorted = static_cast<MemberRow**>(
-        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(MemberRow*) * (count + 1)));
-    for (int32 i = 0; i < count; i++)
-        sorted[i] = &members[i];
-    qsort(sorted, count, sizeof(MemberRow*), compare);
+    LaneKey* sorted = static_cast<LaneKey*>(
+        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(LaneKey) * (count + 1)));
     for (int32 i = 0; i < count; i++) {
-        if (i > 0 && compare(&sorted[i - 1], &sorted[i]) != 0)
+        const MemberRow* row = &members[i];
+        sorted[i] = {places ? row->longitude : row->tier, places ? row->latitude : 0, i};
+    }
+    qsort(sorted, count, sizeof(LaneKey), compare_lanes);
+    for (int32 i = 0; i < count; i++) {
+        if (i > 0 && compare_lanes(&sorted[i - 1], &sorted[i]) != 0)
             pool->lanes++;
-        sorted[i]->lane = pool->lanes - 1;
+        members[sorted[i].member].lane = pool->lanes - 1;
     }
     pfree(sorted);
 }

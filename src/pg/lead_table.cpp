@@ -109,12 +109,15 @@ static char* text_column(int column) {
 
 // A column that is gone or retyped is as one without a place in any lead: no insert fails for it.
 static AttrNumber location_column(Relation relation, const char* name) {
-    AttrNumber number =
-        name == NULL ? InvalidAttrNumber : get_attnum(RelationGetRelid(relation), name);
+    if (name == NULL)
+        return InvalidAttrNumber;
+    AttrNumber number = get_attnum(RelationGetRelid(relation), name);
     if (number <= 0)
         return InvalidAttrNumber;
     Oid type = TupleDescAttr(RelationGetDescr(relation), number - 1)->atttypid;
-    return type == POINTOID ? number : InvalidAttrNumber;
+    if (type != POINTOID)
+        return InvalidAttrNumber;
+    return number;
 }
 
 // Reads the attachment's row and finds its columns in this relation.

@@ -148,11 +148,12 @@ static bool try_rep(Site* site, Pick* result) {
     else if (rep->cap != kNoCap && used >= rep->cap)
         state = core::State::rep_cap;
     bool open = state == core::State::open_cap;
+    core::Candidate candidate = {rep->id, state, 0, open ? rep->open.used : used,
+                                 open ? rep->open_cap : rep->cap};
     if (tried != NULL)
-        tried->candidates[tried->candidate_count++] = {
-            rep->id, state, 0, open ? rep->open.used : used, open ? rep->open_cap : rep->cap};
+        tried->candidates[tried->candidate_count++] = candidate;
     if (site->visit != NULL)
-        site->visit(site->context, 0, tried->measure, &tried->candidates[0]);
+        site->visit(site->context, 0, core::Measure::turns, &candidate);
     if (state != core::State::picked)
         return false;
     fill_pick(site, result, -1, i);

@@ -8,6 +8,26 @@ static void* zeroed(Size count, Size size) {
                                       MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
+// Those who were away are owed what the catch-up policy says, at the cost of those who were not.
+static void let_return(TenantBlock* block, PoolState* pool, const bool* returning) {
+    core::FairQueue queue = block->queue(pool);
+    int32 count = 0;
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        int32 i = pool->first_member + k;
+        if (!returning[i] || block->member(i)->reason != core::State::turn)
+            continue;
+        queue.prepay(k, queue.owed(k, pool->catch_up, pool->catch_up_limit));
+        count++;
+    }
+    for (int32 k = 0; count > 0 && k < pool->queue.member_count; k++) {
+        int32 i = pool->first_member + k;
+        if (returning[i] && block->member(i)->reason == core::State::turn)
+            queue.restore(k, queue.owed(k, pool->catch_up, pool->catch_up_limit));
+    }
+    if (count > 0)
+        queue.recentre(); // where nobody had stayed, they pay each other
+}
+
 // Sets the deficits and who is eligible now, once all counts are there. `deficit` by member.
 static void start_queues(TenantBlock* block, const double* deficit, const bool* returning,
                          const ZoneDays* zones) {
@@ -22,17 +42,19 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
             pool->parked[static_cast<int>(member->reason)]--;
             member->reason = state;
             tag->parked_deficit = deficit[i];
+            bool returns = returning != NULL && returning[i];
             if (state == core::State::turn) {
-                queue.restore(k, returning != NULL && returning[i]
-                                     ? queue.owed(k, pool->catch_up, pool->catch_up_limit)
-                                     : deficit[i]);
+                if (!returns)
+                    queue.restore(k, deficit[i]);
             } else {
                 pool->parked[static_cast<int>(state)]++;
-                if (returning == NULL || !returning[i])
+                if (!returns)
                     tag->ideal_left = block->lane_of(i)->ideal;
             }
         }
         queue.recentre();
+        if (returning != NULL)
+            let_return(block, pool, returning);
         pool->checked_minute = zones->minute;
     }
 }
