@@ -55,8 +55,8 @@ struct RecentAlert {
 };
 constexpr int kRecentAlerts = 16;
 
-// Sign-ins and sign-outs that a slot keeps: whoever is loading it may have read the table before they
-// were committed.
+// Sign-ins and sign-outs that a slot keeps: whoever is loading it may have read the table before
+// they were committed.
 constexpr int kRecentPresences = 16;
 
 struct TenantSlot {
