@@ -10,6 +10,28 @@ extern "C" {
 #include "optimizer/optimizer.h"
 }
 
+static char* kept_text(const RuleSet* set, HeapTuple row, int column) {
+    char* text = SPI_getvalue(row, SPI_tuptable->tupdesc, column);
+    return text == NULL ? NULL : MemoryContextStrdup(set->context, text);
+}
+
+RuleDemand* rule_demand_read(RuleSet* set, HeapTuple row, int first) {
+    char* needs = kept_text(set, row, first);
+    char* territory = kept_text(set, row, first + 1);
+    if (needs == NULL && territory == NULL)
+        return NULL;
+    RuleDemand* demand =
+        static_cast<RuleDemand*>(MemoryContextAllocZero(set->context, sizeof(RuleDemand)));
+    demand->needs_text = needs;
+    demand->territory = territory;
+    if (territory == NULL)
+        return demand;
+    demand->key_text = kept_text(set, row, first + 2);
+    demand->prefix = strcmp(kept_text(set, row, first + 3), "prefix") == 0;
+    demand->key_author = kept_text(set, row, first + 4);
+    return demand;
+}
+
 static void parse_needs(RuleSet* set, Relation lead, const Rule* rule, const char* author,
                         Oid role) {
     RuleDemand* demand = rule->demand;

@@ -117,7 +117,10 @@ bool rule_expression_run(RuleSet* set, RuleExpression* expression, Datum* value)
 void rule_expression_keep(RuleSet* set, const Condition* parsed, const char* author,
                           RuleExpression* kept);
 
-// rule_demand.cpp: raises what is wrong with it; otherwise the rule's demand is ready.
+// rule_demand.cpp: what a row of SPI_tuptable says of needs and of the territory's name, key, match
+// and author, in columns from `first` on; NULL: there is neither.
+RuleDemand* rule_demand_read(RuleSet* set, HeapTuple row, int first);
+// Raises what is wrong with it; otherwise the rule's demand is ready.
 void rule_demand_compile(RuleSet* set, Relation lead, Rule* rule, const char* author, Oid role);
 // Raises what is wrong with needs that are the same for every lead.
 void needs_check_fixed(const Condition* parsed);

@@ -78,28 +78,6 @@ static int64 number_at(HeapTuple row, int column) {
                                                                    : DatumGetInt32(value);
 }
 
-static char* kept_text(const Compiler* compiler, HeapTuple row, int column) {
-    char* text = text_at(row, column);
-    return text == NULL ? NULL : MemoryContextStrdup(compiler->set->context, text);
-}
-
-static void read_demand(Compiler* compiler, Rule* rule, HeapTuple row) {
-    char* needs = kept_text(compiler, row, 14);
-    char* territory = kept_text(compiler, row, 15);
-    if (needs == NULL && territory == NULL)
-        return;
-    RuleDemand* demand = static_cast<RuleDemand*>(
-        MemoryContextAllocZero(compiler->set->context, sizeof(RuleDemand)));
-    rule->demand = demand;
-    demand->needs_text = needs;
-    demand->territory = territory;
-    if (territory == NULL)
-        return;
-    demand->key_text = kept_text(compiler, row, 16);
-    demand->prefix = strcmp(text_at(row, 17), "prefix") == 0;
-    demand->key_author = kept_text(compiler, row, 18);
-}
-
 static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
     Rule* rule = static_cast<Rule*>(MemoryContextAllocZero(compiler->set->context, sizeof(Rule)));
     source->rule = rule;
@@ -123,7 +101,7 @@ static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
     source->has_valid = !isnull;
     if (!isnull)
         source->valid = PointerGetDatum(PG_DETOAST_DATUM_COPY(valid));
-    read_demand(compiler, rule, row);
+    rule->demand = rule_demand_read(compiler->set, row, 14);
 }
 
 // Copies what SPI found into `memory`, which outlives SPI_finish().
