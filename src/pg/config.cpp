@@ -159,7 +159,7 @@ static int compare_lanes(const void* a, const void* b) {
 }
 
 // Sets the lanes of one pool: all its members in one; a lane per tier, the first tier first; or a
-// lane per place.
+// lane per place, from south to north.
 static void lay_out_lanes(PoolRow* pool, MemberRow* members, int32 count) {
     pool->lanes = 1;
     bool places = pool->order == core::Order::places;
@@ -169,7 +169,7 @@ static void lay_out_lanes(PoolRow* pool, MemberRow* members, int32 count) {
         MemoryContextAllocHuge(CurrentMemoryContext, sizeof(LaneKey) * (count + 1)));
     for (int32 i = 0; i < count; i++) {
         const MemberRow* row = &members[i];
-        sorted[i] = {places ? row->longitude : row->tier, places ? row->latitude : 0, i};
+        sorted[i] = {places ? row->latitude : row->tier, places ? row->longitude : 0, i};
     }
     qsort(sorted, count, sizeof(LaneKey), compare_lanes);
     for (int32 i = 0; i < count; i++) {

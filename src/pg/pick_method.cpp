@@ -12,24 +12,45 @@ static double distance_of(Site* site, const PoolState* pool, int32 lane) {
     return core::chord2(*site->block->spot(pool->first_lane + lane), *site->request->place);
 }
 
-// Finds the nearest few lanes with somebody available, the nearest first.
+static void note_near(Site* site, int32 lane, double distance) {
+    int32 i = Min(site->near_count, kNearPlaces - 1);
+    for (; i > 0 && site->near[i - 1].distance > distance; i--)
+        site->near[i] = site->near[i - 1];
+    site->near[i] = {lane, distance};
+    site->near_count = Min(site->near_count + 1, kNearPlaces);
+}
+
+// Finds the nearest few lanes with somebody available, the nearest first. Lanes are in order from
+// south to north, so the search goes from the lead's parallel both ways, until what is farther
+// along the axis alone than the places found is not worth a look.
 static void find_near(Site* site, PoolState* pool) {
     const core::Spot* spots = site->block->spot(pool->first_lane);
     const core::Lane* lanes = site->block->lane(pool->first_lane);
     const core::Spot here = *site->request->place;
-    double farthest = get_float8_infinity();
+    int32 count = pool->queue.lane_count;
+    if (!core::is_somewhere(spots[count - 1]))
+        count--;
+    int32 north = 0;
+    for (int32 end = count; north < end;) {
+        int32 middle = north + (end - north) / 2;
+        if (spots[middle].z < here.z)
+            north = middle + 1;
+        else
+            end = middle;
+    }
+    int32 south = north - 1;
     site->near_count = 0;
-    for (int32 k = 0; k < pool->queue.lane_count; k++) {
+    while (south >= 0 || north < count) {
+        bool up = south < 0 || (north < count && spots[north].z - here.z < here.z - spots[south].z);
+        int32 k = up ? north++ : south--;
+        double along = spots[k].z - here.z;
+        if (site->near_count == kNearPlaces &&
+            along * along >= site->near[kNearPlaces - 1].distance)
+            break;
         double distance = core::chord2(spots[k], here);
-        if (!(distance < farthest) || lanes[k].active_sum == 0)
-            continue;
-        int32 i = Min(site->near_count, kNearPlaces - 1);
-        for (; i > 0 && site->near[i - 1].distance > distance; i--)
-            site->near[i] = site->near[i - 1];
-        site->near[i] = {k, distance};
-        site->near_count = Min(site->near_count + 1, kNearPlaces);
-        if (site->near_count == kNearPlaces)
-            farthest = site->near[kNearPlaces - 1].distance;
+        if (lanes[k].active_sum != 0 &&
+            (site->near_count < kNearPlaces || distance < site->near[kNearPlaces - 1].distance))
+            note_near(site, k, distance);
     }
 }
 

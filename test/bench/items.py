@@ -173,6 +173,38 @@ def territory(bench):
         tables.verify()
 
 
+METHODS = ["round_robin", "weighted", "least_open", "priority", "nearest", "performance"]
+
+# Leads and reps anywhere, three tiers, weights of 1 to 5: of use to some methods, there for all.
+AROUND_METHODS = """
+    ALTER TABLE routed.leads ADD location point DEFAULT point(random() * 360 - 180, random() * 180 - 90);
+    UPDATE leadroute.lead_table SET location_column = 'location';
+    UPDATE leadroute.rep SET location = point(random() * 360 - 180, random() * 180 - 90);
+    UPDATE leadroute.pool_member SET tier = 1 + rep % 3, weight = 1 + rep % 5;
+    INSERT INTO leadroute.performance (pool, rep, weight, closes, won, touches)
+        SELECT 1, rep, 0.5 + (rep % 7) / 4.0, 0, 0, 0 FROM leadroute.pool_member"""
+
+
+def methods(bench):
+    """Each method with one pool of 10 members and of 10,000."""
+    cells = []
+    for reps in (10, 10000):
+        tables = bench.tables(f"methods_{reps}", ["routed"], pools=1, reps=reps)
+        for statement in AROUND_METHODS.split(";"):
+            tables.control.run(statement)
+        path = tables.write_leads(bench.options.rows // 10)
+        cells += [(f"{method} {reps}", tables, method, path) for method in METHODS]
+    for number in bench.rounds("methods"):
+        for cell, tables, method, path in turned(cells, number):
+            tables.control.run(f"UPDATE leadroute.pool SET method = '{method}'")
+            tables.empty("routed")
+            seconds, _ = tables.copy("routed", path)
+            bench.results.add("methods", number, cell, "routed",
+                              us_per_row=1e6 * seconds / (bench.options.rows // 10))
+    for tables in {id(cell[1]): cell[1] for cell in cells}.values():
+        tables.verify()
+
+
 def wal(bench):
     """Bytes of WAL per lead. Pages that existed before the checkpoint are logged whole at their first
     change; a few thousand leads beforehand leave those of the catalogs and indexes behind."""
@@ -331,4 +363,5 @@ def core(bench):
                                       ns=run["cpu_time"])
 
 
-ITEMS = {"single": single, "copy": copy, "members": members, "territory": territory, "wal": wal, "restart": restart, "events": events, "core": core}
+ITEMS = {"single": single, "copy": copy, "members": members, "methods": methods, "territory": territory, "wal": wal,
+         "restart": restart, "events": events, "core": core}

@@ -354,6 +354,25 @@ TEST(Places, AmongSomeOfOnePlaceAndOfAll) {
     EXPECT_EQ(pool.fair.next(), 1);
 }
 
+// --- several who join at once ---
+
+TEST(Orders, WhoJoinsTogetherIsPaidForByTheOthersAlone) {
+    Pool pool({1, 1, 2, 4});
+    for (int lead = 0; lead < 16; lead++)
+        pool.give();
+    pool.fair.park(0);
+    pool.fair.park(2);
+    for (int i : {0, 2})
+        pool.fair.prepay(i, 3 + i);
+    for (int i : {0, 2})
+        pool.fair.restore(i, 3 + i);
+    EXPECT_NEAR(pool.fair.deficit(0), 3, 1e-9);
+    EXPECT_NEAR(pool.fair.deficit(2), 5, 1e-9);
+    EXPECT_NEAR(pool.fair.deficit(1), -8.0 / 5, 1e-9);
+    EXPECT_NEAR(pool.fair.deficit(3), -8.0 * 4 / 5, 1e-9);
+    ASSERT_TRUE(pool.sound());
+}
+
 // --- a change of order ---
 
 TEST(Orders, DeficitsGoAlong) {
