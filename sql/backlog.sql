@@ -11,10 +11,23 @@ CREATE FUNCTION leadroute._takers(tenant bigint, pool integer, rep bigint, overf
 COMMENT ON FUNCTION leadroute._takers(bigint, integer, bigint, integer) IS
     'Whether a lead for this pool or rep (NULL: none), with this overflow pool, would find somebody now, whatever it needs itself. Takes no turn.';
 
-CREATE FUNCTION leadroute._update_lead(relation regclass, statement text, was text, wanted text) RETURNS void
+CREATE FUNCTION leadroute._update_lead(relation regclass, statement text, was text, wanted text, search_path text)
+    RETURNS void
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_update_lead';
-COMMENT ON FUNCTION leadroute._update_lead(regclass, text, text, text) IS
-    'Runs _owner_update()''s statement with the rights of the lead table''s owner, for nobody in particular; raises LR010 where the owner was and stays another.';
+COMMENT ON FUNCTION leadroute._update_lead(regclass, text, text, text, text) IS
+    'Runs _owner_update()''s statement, for nobody in particular, with the rights of the lead table''s owner and this search_path; raises LR010 where the owner was and stays another.';
+
+CREATE FUNCTION leadroute._search_path_of(role oid) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((
+        SELECT substr(c, length('search_path=') + 1) FROM pg_db_role_setting s, unnest(s.setconfig) c
+        WHERE s.setrole IN (_search_path_of.role, 0) AND c LIKE 'search\_path=%'
+          AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+        ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), '"$user", public')
+$$;
+COMMENT ON FUNCTION leadroute._search_path_of(oid) IS
+    'The search_path that a session of the role begins with here, as ALTER ROLE and ALTER DATABASE set it; else the server''s own default.';
 
 CREATE FUNCTION leadroute._backlog_level(tenant bigint) RETURNS integer
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_backlog_level';
@@ -141,7 +154,8 @@ BEGIN
         RETURN 'stays';
     END IF;
     PERFORM leadroute._update_lead(relation,
-        leadroute._owner_update(lead, relation, locked.key, tenant, decided.assignments), locked.was, decided.wanted);
+        leadroute._owner_update(lead, relation, locked.key, tenant, decided.assignments), locked.was, decided.wanted,
+        leadroute._search_path_of((SELECT c.relowner FROM pg_class c WHERE c.oid = relation)));
     RETURN CASE WHEN decided.wanted IS NULL THEN 'moved' ELSE 'given' END;
 END
 $$;
@@ -267,7 +281,7 @@ BEGIN
             EXCEPTION WHEN OTHERS THEN
                 outcome := 'skipped';
                 -- those will pass
-                IF left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') AND SQLSTATE <> '42P01' THEN
+                IF left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') THEN
                     failed := failed + 1;
                     PERFORM leadroute._backlog_failed(candidate.lead_table, candidate.lead_id, tenant,
                         candidate.rule, pool, SQLERRM);

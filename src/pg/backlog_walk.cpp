@@ -169,7 +169,7 @@ Datum leadroute_takers(PG_FUNCTION_ARGS) {
     PG_RETURN_BOOL(picked.found);
 }
 
-// _update_lead(relation, statement, was, wanted)
+// _update_lead(relation, statement, was, wanted, search_path)
 Datum leadroute_update_lead(PG_FUNCTION_ARGS) {
     Oid user;
     int security_context;
@@ -178,6 +178,8 @@ Datum leadroute_update_lead(PG_FUNCTION_ARGS) {
                                                            SECURITY_LOCAL_USERID_CHANGE |
                                                            SECURITY_RESTRICTED_OPERATION);
     int guc_level = NewGUCNestLevel();
+    (void)set_config_option("search_path", text_argument(fcinfo, 4), PGC_USERSET, PGC_S_SESSION,
+                            GUC_ACTION_SAVE, true, 0, false);
     SPI_connect();
     int result = SPI_execute(text_to_cstring(PG_GETARG_TEXT_PP(1)), false, 0);
     if (result != SPI_OK_UPDATE_RETURNING)

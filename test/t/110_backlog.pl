@@ -141,7 +141,6 @@ psql_is($node, 'CALL leadroute.sweep()', '', 'who is', extra_params => [ '-U', '
 psql_is($node, $waiting, 7, 'leads that fail do not keep the others waiting');
 psql_is($node, "SELECT count(*) || ' ' || count(DISTINCT lead_id) || ' ' || bool_and(message ~ 'cannot be given out, and waits: not this one') FROM leadroute.alert WHERE kind = 'backlog_error'", '7 7 true', 'each is alerted');
 psql_is($node, "SELECT string_agg(DISTINCT who || ' ' || in_role, ', ' ORDER BY who || ' ' || in_role) FROM seen", 'tables late, tables none', 'the table\'s triggers run with the rights of its owner, deferred ones too');
-my $tries = configure("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'seen'");
 configure('CALL leadroute.sweep(); CALL leadroute.sweep()');
 psql_is($node, "SELECT count(*) FROM leadroute.alert WHERE kind = 'backlog_error'", 7, 'once');
 configure("DROP TRIGGER look ON leads; UPDATE leadroute.alert SET acknowledged_at = now() WHERE kind = 'backlog_error'; CALL leadroute.sweep()");
