@@ -73,6 +73,7 @@ struct RepState {
     int32 zone;     // index into the shared zone list
     int32 cap;      // daily cap or kNoCap
     int32 open_cap; // most open leads or kNoCap
+    bool has_load; // a pool of the rep goes by open leads
     bool counts_open;
     bool paused;
     bool has_ref;
@@ -266,6 +267,8 @@ void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, i
 // The charged turns have landed: they stay used and are no longer in flight.
 void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns);
 
+// Tells the rep's pools that go by open leads how many it has now.
+void rep_load_changed(TenantBlock* block, int32 rep);
 // Changes a rep's open leads, and nothing of who is eligible.
 void rep_open_add(TenantBlock* block, int32 rep, int32 used, int32 in_flight);
 

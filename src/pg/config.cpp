@@ -281,7 +281,8 @@ static void fill_members(TenantBlock* block, const Configuration* from) {
             member->reason = core::State::member_paused; // until the counts are known
             pool->parked[static_cast<int>(member->reason)]++;
             RepState* rep = block->rep(member->rep);
-            rep->counts_open = rep->counts_open || from->pools[i].order == core::Order::least;
+            rep->has_load = rep->has_load || from->pools[i].order == core::Order::least;
+            rep->counts_open = rep->counts_open || rep->has_load;
             pool->without_ref += rep->has_ref ? 0 : 1;
             pool->without_uuid += rep->ref_is_uuid ? 0 : 1;
             block->queue(pool).add(next - pool->first_member, row->rep, row->weight, row->lane);

@@ -2,10 +2,23 @@
 // commit and abort callbacks: arithmetic alone.
 #include "transaction.h"
 
+void rep_load_changed(TenantBlock* block, int32 rep) {
+    RepState* r = block->rep(rep);
+    if (!r->has_load)
+        return;
+    for (int32 i = 0; i < r->member_count; i++) {
+        int32 member = *block->member_of_rep(r->first_member + i);
+        PoolState* pool = block->pool(block->member(member)->pool);
+        if (pool->queue.order == core::Order::least)
+            block->queue(pool).set_load(member - pool->first_member, r->open.used);
+    }
+}
+
 void rep_open_add(TenantBlock* block, int32 rep, int32 used, int32 in_flight) {
     OpenCount* open = &block->rep(rep)->open;
     open->used += used;
     open->in_flight += in_flight;
+    rep_load_changed(block, rep);
 }
 
 // Open leads of the rep have ended: who was at capacity is eligible again at once.

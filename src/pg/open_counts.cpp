@@ -49,6 +49,8 @@ static bool finish_counting(TenantBlock* block, TenantBlock* counted, const bool
                 rep->open.in_flight != 0 || rep->open.ending != 0;
         open->used += rep->open.used + open->ending;
         open->known = OpenKnown::yes;
+        if (int32 known = block_find_rep(block, rep->id); known >= 0)
+            rep_load_changed(block, known);
     }
     return doubt;
 }

@@ -15,6 +15,7 @@ static void look_beside(Site* site, int32 rep, int32 member) {
         return;
     mine->days = *days;
     mine->open = *block_rep_open(site->beside, mine->id, aside);
+    rep_load_changed(site->block, rep);
     if (const RepState* other = rep_of(site->beside, mine->id))
         presence_carry(&mine->presence, &other->presence);
     if (member < 0)

@@ -42,6 +42,7 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
             pool->parked[static_cast<int>(member->reason)]--;
             member->reason = state;
             tag->parked_deficit = deficit[i];
+            tag->load = block->rep(member->rep)->open.used;
             bool returns = returning != NULL && returning[i];
             if (state == core::State::turn) {
                 if (!returns)
