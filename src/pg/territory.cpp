@@ -67,7 +67,8 @@ static KnownKey* places_of(const TerritoryQuestion* q, KnownKey* mine) {
     memcpy(mine->name + head + territory, q->key, q->length);
     mine->length = static_cast<int32>(length);
     uint32 hash = hash_bytes(reinterpret_cast<const unsigned char*>(mine->name), mine->length);
-    return &known[hash % (kKnown / kWays) * kWays];
+    uint32 set = hash % (kKnown / kWays);
+    return known + static_cast<size_t>(set) * kWays;
 }
 
 // Puts the key in the place of an older one, each way in turn.
