@@ -47,6 +47,12 @@ void backlog_want(TenantSlot* slot) {
     want(slot, BACKLOG_REPS);
 }
 
+void backlog_refunded(TenantSlot* slot) {
+    // read without its lock: at worst somebody is said eligible for nothing
+    if (slot->counter[COUNT_WAITING] > 0)
+        backlog_want(slot);
+}
+
 void backlog_want_tenant(int64 tenant, bool all_tenants) {
     uint32 level = rules ? BACKLOG_RULES : BACKLOG_REPS;
     bool known = false;

@@ -67,11 +67,11 @@ struct EventSlot {
     pg_atomic_uint32 lost;    // events to be derived from the record
     pg_atomic_uint32 backlog; // BacklogLevel: of some tenants; of all where backlog_all is set
     pg_atomic_uint32 backlog_all;
-    Latch* latch;             // of the worker
-    pg_atomic_uint64 head;    // bytes reserved by producers
-    pg_atomic_uint64 tail;    // bytes taken by the worker
-    pg_atomic_uint64 put;     // events that were committed
-    pg_atomic_uint64 taken;   // events that were sent or skipped
+    Latch* latch;           // of the worker
+    pg_atomic_uint64 head;  // bytes reserved by producers
+    pg_atomic_uint64 tail;  // bytes taken by the worker
+    pg_atomic_uint64 put;   // events that were committed
+    pg_atomic_uint64 taken; // events that were sent or skipped
     pg_atomic_uint64 sent;
     pg_atomic_uint64 skipped;
     pg_atomic_uint64 lag; // from commit to sending, microseconds, of the latest batch

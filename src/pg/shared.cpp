@@ -1,5 +1,6 @@
 // Shared memory of all tenants: request, start, slots, eviction; see shared.h for the locking law.
 #include "shared.h"
+#include "backlog.h"
 #include "events.h"
 #include "transaction.h"
 
@@ -376,6 +377,7 @@ void slots_outdate(Oid database, int64 tenant, bool all_tenants) {
             pg_atomic_write_u64(&slot->wanted_generation, generation);
     }
     LWLockRelease(fixed_lock(LOCK_REGISTRY));
+    backlog_want_tenant(tenant, all_tenants);
 }
 
 bool slot_forget(const TenantKey* key) {

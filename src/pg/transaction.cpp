@@ -132,10 +132,8 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
         if (key.effect == core::Effect::turn)
             my_backend_entry()->reservations -= turns;
     }
-    bool wanted = slot->counter[COUNT_WAITING] > 0;
     LWLockRelease(slot_lock(slot));
-    if (wanted)
-        backlog_want(slot);
+    backlog_refunded(slot);
 }
 
 void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
@@ -396,12 +394,11 @@ static void end_notes(int level, bool committed) {
 
 static void publish_changes(void) {
     presence_commit();
+    backlog_commit();
     if (attachments)
         pg_atomic_add_fetch_u64(&shared->attachments, 1);
-    for (int i = 0; i < changed.count; i++) {
+    for (int i = 0; i < changed.count; i++)
         slots_outdate(MyDatabaseId, changed.items[i].tenant, changed.items[i].all_tenants);
-        backlog_want_tenant(changed.items[i].tenant, changed.items[i].all_tenants);
-    }
     for (int i = 0; i < edited.count; i++) {
         TenantSlot* slot = slot_find(&edited.items[i].key);
         if (slot == NULL)
@@ -458,7 +455,6 @@ static void at_end(XactEvent event, void*) {
     case XACT_EVENT_COMMIT:
         settle_commit();
         publish_changes();
-        backlog_commit();
         events_commit();
         end_notes(1, true);
         for (int i = 0; i < noted.count; i++)
