@@ -160,5 +160,24 @@ for my $round (1 .. soak(2, 10))
 	full_is("crash $round");
 }
 
+# ---- credits after a checkpoint --------------------------------------------------------------------
+
+$node->safe_psql('postgres', "INSERT INTO leadroute.pool (name) VALUES ('free');
+	INSERT INTO leadroute.pool_member (pool, rep) VALUES ('free', 20);
+	INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', 4, 'free', \$\$source = 'free'\$\$, 'free')");
+my $first = $key + 10;
+$node->safe_psql('postgres', "INSERT INTO leads (id, source) SELECT $first + i, 'free' FROM generate_series(0, 1499) i");
+$node->safe_psql('postgres', 'INSERT INTO leads (id, source) VALUES (' . ($first - 1) . ", 'free')");
+psql_is($node, "SELECT max(c.ticket) >= (SELECT max(a.ticket) FROM leadroute.assignment a WHERE a.lead_id = '$first') FROM leadroute.checkpoint c", 't', 'a checkpoint has them');
+$node->safe_psql('postgres', "SELECT leadroute.credit_back('leads', $first + i, 'spam') FROM generate_series(1, 5) i");
+$node->safe_psql('postgres', "BEGIN; SELECT leadroute.credit_back('leads', $first + 7, 'spam'); PREPARE TRANSACTION 'credit'");
+$node->stop('immediate');
+$node->start;
+psql_is($node, "SELECT received, today FROM leadroute.pool_state WHERE pool = 'free'", '1496|1496', 'credits are known after a crash');
+psql_is($node, 'SELECT drift FROM leadroute.verify()', '0', 'as the record says');
+$node->safe_psql('postgres', "COMMIT PREPARED 'credit'");
+psql_is($node, "SELECT received, today FROM leadroute.pool_state WHERE pool = 'free'", '1495|1495', 'so is a prepared one');
+psql_is($node, 'SELECT drift FROM leadroute.verify()', '0', 'as the record says');
+
 $_->close for $looker, $drafter;
 done_testing();
