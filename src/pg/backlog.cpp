@@ -47,7 +47,7 @@ void backlog_want(TenantSlot* slot) {
     want(slot, BACKLOG_REPS);
 }
 
-void backlog_refunded(TenantSlot* slot) {
+void backlog_eased(TenantSlot* slot) {
     // read without its lock: at worst somebody is said eligible for nothing
     if (slot->counter[COUNT_WAITING] > 0)
         backlog_want(slot);

@@ -24,8 +24,8 @@ void backlog_prepare(void);
 // not fail, wait or allocate. Without backlog_prepare() a worker that sleeps does not hear of it
 // before it looks by itself.
 void backlog_want(TenantSlot* slot);
-// The same after a turn was given back, where leads have waited.
-void backlog_refunded(TenantSlot* slot);
+// The same where leads have waited: a turn was given back, a rep signed in, an open lead ended.
+void backlog_eased(TenantSlot* slot);
 // The same for a tenant's changed configuration, which needs not be in memory.
 void backlog_want_tenant(int64 tenant, bool all_tenants);
 // This transaction changes rules: what it wants at commit is BACKLOG_RULES.

@@ -1,5 +1,6 @@
 // Pending turns: of transactions whose end nobody here will be told of, because they were prepared
 // or were found in progress in the record. They are settled by whoever looks next.
+#include "backlog.h"
 #include "transaction.h"
 
 bool pending_room(TenantSlot* slot, int32 count) {
@@ -47,6 +48,7 @@ static void settle_xid(TenantSlot* slot, TransactionId xid, bool committed) {
         list[i] = list[--slot->pending_count];
     }
     LWLockRelease(slot_lock(slot));
+    backlog_eased(slot);
 }
 
 void pending_settle(TenantSlot* slot) {

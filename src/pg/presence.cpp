@@ -3,6 +3,7 @@
 // A row of leadroute.presence has a version that counts its changes but those of seen_at, so that
 // whichever order commits reach shared memory in, the latest row counts there.
 #include "presence.h"
+#include "backlog.h"
 
 #include "availability.h"
 #include "growing.h"
@@ -45,6 +46,7 @@ static void note(const Note* added) {
     notes.grow();
     notes.items[notes.count++] = *added;
     draft_outdated();
+    backlog_prepare();
     // so that the callbacks know the zones of the reps
     (void)zone_days(GetCurrentTimestamp(), true);
 }
@@ -73,6 +75,7 @@ void presence_commit(void) {
                 presence_apply(slot_block(slot), &n->row, zones);
         }
         LWLockRelease(slot_lock(slot));
+        backlog_eased(slot);
     }
 }
 

@@ -1,5 +1,6 @@
 // Noting what is to be returned; triggers on the record, which see every way to end an episode.
 #include "returns.h"
+#include "backlog.h"
 #include "tenant.h"
 #include "transaction.h"
 
@@ -35,8 +36,11 @@ bool return_note(const TenantKey* key, const Held* held, int64* ticket) {
             }
         }
         LWLockRelease(slot_lock(slot));
-        if (noted)
+        if (noted) {
             charge_note(slot, held->pool, held->rep, held->day, held->effect);
+            if (slot->counter[COUNT_WAITING] > 0)
+                backlog_prepare();
+        }
         if (usable || config_is_draft(key->tenant))
             return usable;
         CHECK_FOR_INTERRUPTS();

@@ -133,7 +133,7 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
             my_backend_entry()->reservations -= turns;
     }
     LWLockRelease(slot_lock(slot));
-    backlog_refunded(slot);
+    backlog_eased(slot);
 }
 
 void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
@@ -221,6 +221,8 @@ static void settle_commit(void) {
             [](TenantSlot* slot, Touched*) {
                 slot->last_used = GetCurrentTransactionStopTimestamp();
             });
+    for (int t = 0; returning && t < touched.count; t++)
+        backlog_eased(touched.items[t].slot);
 }
 
 static void settle_prepare(TransactionId xid, TimestampTz since) {
