@@ -73,7 +73,7 @@ struct RepState {
     int32 zone;     // index into the shared zone list
     int32 cap;      // daily cap or kNoCap
     int32 open_cap; // most open leads or kNoCap
-    bool has_load; // a pool of the rep goes by open leads
+    bool has_load;  // a pool of the rep goes by open leads
     bool counts_open;
     bool paused;
     bool has_ref;

@@ -130,9 +130,9 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_explain_lead);
 
 // _explain(lead regclass, tenant bigint, row record, given jsonb) -> SETOF (kind, rule, pool, rep,
-// outcome, measure, amount, used, cap, message, explanation); kind member, fault (of a rule), missed
-// (by a rule's territory), decision (the last one). An explained lead's tenant column is of no
-// account: `tenant` is.
+// outcome, measure, amount, used, cap, message, explanation); kind member, fault (of a rule),
+// missed (by a rule's territory), decision (the last one). An explained lead's tenant column is of
+// no account: `tenant` is.
 Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
     shared_require();
     require_level(PG_GETARG_INT64(1));

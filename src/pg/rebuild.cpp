@@ -60,8 +60,8 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
     }
 }
 
-// What the record says of members of a lane who are all away was written at different times, and may
-// not sum to zero, as recentre() sees to where somebody is there.
+// What the record says of members of a lane who are all away was written at different times, and
+// may not sum to zero, as recentre() sees to where somebody is there.
 static void level_parked(TenantBlock* block) {
     double* sum = static_cast<double*>(zeroed(block->lane_count, sizeof(double)));
     double* weight = static_cast<double*>(zeroed(block->lane_count, sizeof(double)));
