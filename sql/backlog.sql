@@ -53,11 +53,11 @@ COMMENT ON FUNCTION leadroute._backlog_walking() IS
 CREATE FUNCTION leadroute._waiting(tenant bigint, pool integer) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('a.tenant = %s AND a.pool %s AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> ''manual''',
+    SELECT format('a.tenant = %s AND a.pool %s AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> ''manual'' AND a.given_by IS NULL',
         tenant, coalesce('= ' || pool, 'IS NULL'))
 $$;
 COMMENT ON FUNCTION leadroute._waiting(bigint, integer) IS
-    'SQL that holds for the episodes a that wait in a queue (pool NULL: unmatched): the index assignment_queue.';
+    'SQL that holds for the episodes a that wait in a queue (pool NULL: unmatched): the index assignment_queue, without leads that a person took from their reps, which wait for a person.';
 
 CREATE FUNCTION leadroute._backlog_tenants() RETURNS SETOF bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off

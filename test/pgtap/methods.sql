@@ -21,10 +21,10 @@ $$;
 CREATE FUNCTION pg_temp.why() RETURNS text LANGUAGE sql AS $$
     SELECT (regexp_match(leadroute.why('leads', max(l.id)), 'to match\.\n(.*)$'))[1] FROM public.leads l
 $$;
-INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann'), (2, 'Bob'), (3, 'Cy'), (4, 'Di');
+INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann'), (2, 'Bob'), (3, 'Cy'), (4, 'Di'), (21, 'Eve'), (22, 'Fay'), (23, 'Gus');
 INSERT INTO leadroute.pool (name, method) VALUES ('priority', 'priority'), ('least', 'least_open');
 INSERT INTO leadroute.pool_member (pool, rep, tier) VALUES ('priority', 1, 10), ('priority', 2, 1), ('priority', 3, 10), ('priority', 4, 1),
-    ('least', 1, 1), ('least', 2, 1), ('least', 3, 1);
+    ('least', 21, 1), ('least', 22, 1), ('least', 23, 1);
 INSERT INTO leadroute.rule (lead_table, position, name, condition, pool)
     SELECT 'leads', p.id, p.name, format('source = %L', p.name), p.name FROM leadroute.pool p;
 
@@ -64,13 +64,13 @@ SELECT is(pg_temp.give('priority', 3), '4 1 2', 'priority: a member who came up 
 
 -- least_open -------------------------------------------------------------------------------------
 
-SELECT is(pg_temp.give('least', 3), '1 2 3', 'least_open: equal loads, the longest waiting');
-UPDATE leadroute.rep SET paused = true WHERE id = 1;
-SELECT is(pg_temp.give('least', 2), '2 3', 'least_open: one away');
-UPDATE leadroute.rep SET paused = true WHERE id IN (2, 3);
+SELECT is(pg_temp.give('least', 3), '21 22 23', 'least_open: equal loads, the longest waiting');
+UPDATE leadroute.rep SET paused = true WHERE id = 21;
+SELECT is(pg_temp.give('least', 2), '22 23', 'least_open: one away');
+UPDATE leadroute.rep SET paused = true WHERE id IN (22, 23);
 SELECT is(pg_temp.give('least'), '-', 'least_open: all away');
 UPDATE leadroute.rep SET paused = false;
-SELECT is(pg_temp.give('least'), '1', 'least_open: back');
+SELECT is(pg_temp.give('least'), '21', 'least_open: back');
 
 -- nearest ---------------------------------------------------------------------------------------
 

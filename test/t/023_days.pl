@@ -11,7 +11,7 @@ use LeadrouteTest;
 use LeadrouteTest::Leads;
 use Test::More;
 
-my $node = start_node('main', clock => '2024-05-10 12:00:00', conf => "leadroute.backlog = off\nautovacuum = off\njit = off");
+my $node = start_node('main', clock => '2024-05-10 12:00:00', conf => "autovacuum = off\njit = off");
 $node->safe_psql('postgres', <<"SQL" . checks_sql('leads'));
 SELECT leadroute.create_lead_table('public.leads');
 SQL

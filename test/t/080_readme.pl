@@ -15,7 +15,7 @@ my $readme = slurp("$top/README.md");
 
 # A fixed clock, far from midnight: the caps of a day are shown. And what waits is shown waiting: when
 # the worker comes to give it out is not known.
-my $node = start_node('main', extension => 0, clock => '2026-03-02 10:00:00', conf => 'leadroute.backlog = off');
+my $node = start_node('main', extension => 0, clock => '2026-03-02 10:00:00');
 
 run_blocks(blocks($readme));
 settings_are_listed();

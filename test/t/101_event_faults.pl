@@ -18,7 +18,6 @@ synchronous_commit = local
 max_prepared_transactions = 5
 leadroute.event_buffer = 8
 leadroute.notify_idle = 2
-leadroute.backlog = off
 max_worker_processes = 5
 CONF
 my $setup = <<'SQL';

@@ -13,7 +13,7 @@ seed();
 my $leads = soak(400, 20000);
 my $clients = 16;
 
-my $node = start_node('main', conf => "jit = off\nmax_connections = 60\nrestart_after_crash = on");
+my $node = start_node('main', conf => "leadroute.backlog = on\njit = off\nmax_connections = 60\nrestart_after_crash = on");
 $node->safe_psql('postgres', <<'SQL');
 SELECT leadroute.create_lead_table('public.leads');
 INSERT INTO leadroute.rep (id, name, paused) SELECT i, 'Rep ' || i, true FROM generate_series(1, 6) i;
