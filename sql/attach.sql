@@ -180,6 +180,9 @@ BEGIN
     RETURNING t.* INTO attachment;
     PERFORM leadroute._check_reroute_columns(attachment, lead);
     PERFORM leadroute._check_location_column(attachment, lead);
+    IF sticky_on IS NOT NULL THEN
+        PERFORM leadroute._check_sticky(lead, attachment.name, sticky_on, attachment.sticky_author);
+    END IF;
     problem := leadroute._missing_fallback(attachment);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR008', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];

@@ -253,8 +253,7 @@ CREATE FUNCTION leadroute._check_lead_table() RETURNS trigger
 AS $$
 DECLARE
     added CONSTANT boolean := TG_OP = 'INSERT';
-    later CONSTANT text := CASE WHEN NEW.sticky_on IS NOT NULL THEN 'sticky_on'
-        WHEN NEW.sticky_window <> '90 days' THEN 'sticky_window'
+    later CONSTANT text := CASE
         WHEN NEW.value_expression IS NOT NULL THEN 'value_expression' END;
     problem text[];
 BEGIN

@@ -9,7 +9,7 @@ CREATE FUNCTION leadroute._explain(lead regclass, tenant bigint, lead_row record
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_explain_lead';
 COMMENT ON FUNCTION leadroute._explain(regclass, bigint, record, jsonb) IS
-    'Decides for a row of the lead table without taking a turn or writing anything: a row for each member asked, in order, for each rule that failed or whose territory does not know the key, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing, LR012 without the level that explain() takes.';
+    'Decides for a row of the lead table without taking a turn or writing anything: a row for the known owner of its contact, or why none was asked, and for each member asked, in order, for each rule that failed or whose territory does not know the key, and the decision. Columns that given does not name have their defaults, evaluated with the caller''s rights. Raises LR005 for a default that cannot be evaluated without writing, LR012 without the level that explain() takes.';
 
 CREATE FUNCTION leadroute._explain_tenant(attachment leadroute.lead_table, lead jsonb, tenant bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -120,6 +120,21 @@ $$;
 COMMENT ON FUNCTION leadroute._explain_member(text, text, double precision, integer, integer, text) IS
     'explain()''s words for one member.';
 
+CREATE FUNCTION leadroute._explain_sticky(outcome text, used integer, cap integer, message text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE outcome
+        WHEN 'no contact' THEN 'the lead has no contact: sticky_on gives NULL'
+        WHEN 'not known' THEN 'the contact is not known'
+        WHEN 'gone' THEN 'the contact is known, but the rep who had it is gone'
+        WHEN 'error' THEN message
+        WHEN 'picked' THEN 'the contact is known: this rep had its latest lead'
+        ELSE 'the contact is known, but the rep who had it is not available: '
+            || leadroute._candidate_words(jsonb_build_object('state', outcome, 'used', used, 'cap', cap)) END
+$$;
+COMMENT ON FUNCTION leadroute._explain_sticky(text, integer, integer, text) IS
+    'explain()''s words for the known owner of the lead''s contact.';
+
 CREATE FUNCTION leadroute._explain_words_for(caller name, lead_table text, tenant bigint, findings jsonb)
     RETURNS TABLE (step integer, kind text, rule bigint, rule_name text, pool text, rep bigint,
         outcome text, reason text, picked boolean)
@@ -137,14 +152,24 @@ BEGIN
         AS d (rule bigint, pool integer, rep bigint, outcome text, explanation bytea);
     manual := decision.outcome = 'manual';
     fails := current_setting('leadroute.on_rule_error') = 'error'
-        AND findings @? '$[*] ? (@.kind == "fault" && @.outcome != null)';
+        AND findings @? '$[*] ? (@.kind == "fault" && @.outcome != null || @.kind == "sticky" && @.outcome == "error")';
     step := 0;
+
+    FOR kind, rep, outcome, reason, picked IN
+        SELECT 'sticky', s.rep, CASE s.outcome WHEN 'picked' THEN 'eligible' ELSE s.outcome END,
+            leadroute._explain_sticky(s.outcome, s.used, s.cap, s.message), s.outcome = 'picked'
+        FROM jsonb_to_recordset(findings) AS s (kind text, rep bigint, outcome text, used integer, cap integer, message text)
+        WHERE s.kind = 'sticky'
+    LOOP
+        step := step + 1;
+        RETURN NEXT;
+    END LOOP;
 
     FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
         SELECT 'rule', r.rule, r.rule_name, NULL, NULL::bigint, r.outcome, r.reason, false
         FROM leadroute._explain_rules(_explain_words_for.lead_table, of_tenant, decision.rule,
             jsonb_path_query_array(findings, '$[*] ? (@.kind == "fault")'),
-            jsonb_path_query_array(findings, '$[*] ? (@.kind == "missed")')) r WHERE NOT manual
+            jsonb_path_query_array(findings, '$[*] ? (@.kind == "missed")')) r WHERE NOT manual AND decision.outcome <> 'sticky'
     LOOP
         step := step + 1;
         RETURN NEXT;
@@ -212,4 +237,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute.explain(text, jsonb, bigint) IS
-    'What would become of a lead with these columns, if it were inserted now: each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Takes the level app or manager. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold, LR012.';
+    'What would become of a lead with these columns, if it were inserted now: where the table has a sticky_on, the known owner of the contact (step sticky); each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Takes the level app or manager. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold, LR012.';

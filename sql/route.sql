@@ -306,20 +306,20 @@ BEGIN
 
     IF owned THEN
         -- counts as used on the rep's day; may exceed the cap
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark)
+        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark, contact)
         SELECT tenant, attachment.id, lead_id, next_episode, 'manual', rep, coalesce(g.ticket, 0), g.day,
-            leadroute._actor(), remark
+            leadroute._actor(), remark, ended.contact
         FROM leadroute._give(tenant, rep) g;
     ELSE
         -- back to the queue it came from; a rule's label stays with the lead
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, label, given_by, remark)
+        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, label, given_by, remark, contact)
         SELECT tenant, attachment.id, lead_id, next_episode,
             CASE WHEN tenant = previous_tenant AND ended.pool IS NOT NULL THEN ended.pool
                 ELSE (SELECT p.id FROM leadroute.pool p
                       WHERE p.tenant = tenant AND p.name = attachment.fallback_pool) END,
             CASE WHEN tenant = previous_tenant THEN ended.rule END,
             CASE WHEN tenant = previous_tenant THEN ended.label END,
-            leadroute._actor(), remark;
+            leadroute._actor(), remark, ended.contact;
     END IF;
 END
 $$;

@@ -171,6 +171,7 @@ CREATE TABLE leadroute.lead_table (
     attached_at timestamptz NOT NULL DEFAULT now(),
     version integer,
     changed_at timestamptz,
+    sticky_author name,
     CONSTRAINT lead_table_id_check CHECK (id > 0),
     CONSTRAINT lead_table_name_check CHECK (btrim(name) <> '')
 );
@@ -184,13 +185,14 @@ COMMENT ON COLUMN leadroute.lead_table.owner_column IS 'The column that receives
 COMMENT ON COLUMN leadroute.lead_table.tenant_column IS 'The column that holds the tenant; NULL: all leads are of tenant 0.';
 COMMENT ON COLUMN leadroute.lead_table.fallback_pool IS 'Pool, by name in the lead''s tenant, for leads that no rule matches.';
 COMMENT ON COLUMN leadroute.lead_table.manager IS 'The rep, by id in the lead''s tenant, who receives alerts that have no nearer manager.';
-COMMENT ON COLUMN leadroute.lead_table.sticky_on IS 'Known-owner expression; not available in this version.';
-COMMENT ON COLUMN leadroute.lead_table.sticky_window IS 'How long an owner is known; has no effect without sticky_on.';
+COMMENT ON COLUMN leadroute.lead_table.sticky_on IS 'SQL expression over the lead''s columns that says whose lead it is, such as lower(email); of any type, compared as text. A lead goes to the rep who has had the contact lately, if that rep takes leads now. NULL: none, and for a lead: no contact. May be changed.';
+COMMENT ON COLUMN leadroute.lead_table.sticky_window IS 'How long the rep of a contact''s latest assignment is known, from when it was decided; has no effect without sticky_on.';
 COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change routes the lead again, unless a person gave it its owner; may be changed. Renamed and dropped columns are followed.';
 COMMENT ON COLUMN leadroute.lead_table.location_column IS 'Column of type point, (longitude, latitude) in degrees, that says where a lead is, for the method nearest; may be changed. A lead without one, or off the globe, goes to whoever waits longest.';
 COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'The lead''s value; not available in this version.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
-COMMENT ON COLUMN leadroute.lead_table.event_salt IS 'Part of the ids of its events, so that a key cannot be guessed from one.';
+COMMENT ON COLUMN leadroute.lead_table.event_salt IS 'Part of the ids of its events and of the hashes of its contacts, so that neither a key nor a contact can be guessed from one.';
+COMMENT ON COLUMN leadroute.lead_table.sticky_author IS 'The role with whose rights sticky_on is evaluated: who wrote it. Only a superuser may name another; a role that is missing makes sticky_on inactive, with an alert.';
 COMMENT ON COLUMN leadroute.lead_table.attached_at IS 'When attach() ran.';
 COMMENT ON COLUMN leadroute.lead_table.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.lead_table.changed_at IS 'Start of the transaction that changed the row last.';
@@ -289,6 +291,7 @@ CREATE TABLE leadroute.assignment (
     credited_at timestamptz,
     credited_by text,
     credit_reason text,
+    contact bigint,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -308,6 +311,8 @@ CREATE INDEX assignment_queue ON leadroute.assignment
     (tenant, pool, rule, coalesce(label -> 'priority', '{}'), decided_at, lead_id leadroute.key_ops)
     WHERE rep IS NULL AND ended_at IS NULL AND method <> 'manual';
 CREATE INDEX assignment_ended_at ON leadroute.assignment (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX assignment_contact ON leadroute.assignment (tenant, lead_table, contact, decided_at)
+    WHERE contact IS NOT NULL AND rep IS NOT NULL;
 CREATE INDEX assignment_due ON leadroute.assignment (due_at)
     WHERE due_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
 
@@ -321,6 +326,7 @@ COMMENT ON INDEX leadroute.assignment_credited IS 'Turns credited back after a c
 COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, or waited, by the time they came into a queue.';
 COMMENT ON INDEX leadroute.assignment_queue IS 'Leads that wait, queue by queue and by their rules, in the order in which they are given out: by the label''s priority, and age.';
 COMMENT ON INDEX leadroute.assignment_ended_at IS 'Episodes that ended lately, for their events.';
+COMMENT ON INDEX leadroute.assignment_contact IS 'Who has had a contact, the latest last; empty where no lead table has a sticky_on.';
 COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
 COMMENT ON COLUMN leadroute.assignment.tenant IS 'The lead''s tenant.';
 COMMENT ON COLUMN leadroute.assignment.ticket IS 'Number of the deciding transaction within the tenant; tells which rows a checkpoint includes.';
@@ -336,7 +342,7 @@ COMMENT ON COLUMN leadroute.assignment.member_cap IS 'The pool member''s daily c
 COMMENT ON COLUMN leadroute.assignment.deficit IS 'Turns due minus turns received of the rep in the pool, right after the pick.';
 COMMENT ON COLUMN leadroute.assignment.tag IS 'The rep''s start tag in the pool''s virtual time, less the turns received: from it and the count of rows a rebuild knows the rotation.';
 COMMENT ON COLUMN leadroute.assignment.lead_id IS 'The lead''s key in its output form.';
-COMMENT ON COLUMN leadroute.assignment.method IS 'How the owner was found: push, overflow, manual and others.';
+COMMENT ON COLUMN leadroute.assignment.method IS 'How the owner was found: push, overflow, sticky (the known owner of its contact), manual and others.';
 COMMENT ON COLUMN leadroute.assignment.explanation IS 'Why, encoded; read it with leadroute.why() or leadroute.why_json().';
 COMMENT ON COLUMN leadroute.assignment.due_at IS 'When the first touch is due.';
 COMMENT ON COLUMN leadroute.assignment.touched_at IS 'The first touch.';
@@ -348,6 +354,7 @@ COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever g
 COMMENT ON COLUMN leadroute.assignment.outcome IS 'What became of a closed lead.';
 COMMENT ON COLUMN leadroute.assignment.value IS 'What a closed lead was worth; NULL: nothing is said.';
 COMMENT ON COLUMN leadroute.assignment.open_cap IS 'The rep''s capacity in force at the pick.';
+COMMENT ON COLUMN leadroute.assignment.contact IS 'Hash of what sticky_on of the lead table said of the lead; NULL: it has no contact.';
 COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket; set by leadroute.';
 COMMENT ON COLUMN leadroute.assignment.credit_day IS 'True: credited back with the day''s cap.';
 COMMENT ON COLUMN leadroute.assignment.credited_at IS 'When the turn was credited back; NULL: it counts.';

@@ -126,6 +126,7 @@ CREATE FUNCTION leadroute._tried_words(tried jsonb, pool_names jsonb) RETURNS te
 AS $$
 DECLARE
     pool CONSTANT text := coalesce(pool_names ->> (tried ->> 'pool'), format('(deleted %s)', tried ->> 'pool'));
+    known CONSTANT boolean := tried ? 'known';
     own_rep CONSTANT boolean := tried -> 'pool' = '0';
     taker CONSTANT jsonb := jsonb_path_query_first(tried, '$.candidates[*] ? (@.state == "picked")');
     picked boolean;
@@ -137,6 +138,9 @@ BEGIN
             FILTER (WHERE s.state NOT IN ('picked', 'turn'))
     INTO picked, absent FROM leadroute._state_counts(tried) s;
     RETURN CASE
+        WHEN known AND picked THEN 'the contact is known: this rep had its latest lead'
+        WHEN known AND tried -> 'members' = '0' THEN 'the contact is known, but the rep who had it is gone'
+        WHEN known THEN concat('the contact is known, but the rep who had it is not available', ': ' || absent)
         WHEN own_rep AND picked THEN 'the rule names this rep'
         WHEN own_rep THEN concat('the rule''s rep is not available', ': ' || absent)
         WHEN picked THEN format('%s of %s in pool "%s"', CASE
@@ -158,7 +162,7 @@ CREATE FUNCTION leadroute._tried_pools(explanation bytea) RETURNS integer[]
 AS $$
 BEGIN
     RETURN ARRAY(SELECT (t.tried ->> 'pool')::integer
-        FROM jsonb_array_elements(leadroute._explanation(explanation) -> 'tried') AS t (tried));
+        FROM jsonb_array_elements(leadroute._explanation(explanation) -> 'tried') AS t (tried) WHERE NOT t.tried ? 'known');
 END
 $$;
 COMMENT ON FUNCTION leadroute._tried_pools(bytea) IS 'The pools that an explanation names.';
@@ -169,11 +173,13 @@ CREATE FUNCTION leadroute._reason(rep bigint, method text, explanation bytea, po
 AS $$
 DECLARE
     facts CONSTANT jsonb := leadroute._explanation(explanation);
-    failed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'rule_errors'), 0);
+    failed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'rule_errors'), 0)
+        - CASE WHEN facts #> '{rule_errors,0,rule}' = '0' THEN 1 ELSE 0 END;
     missed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'not_found'), 0);
     words text;
 BEGIN
     words := concat_ws('; ',
+        CASE WHEN facts #> '{rule_errors,0,rule}' = '0' THEN 'sticky_on failed and was skipped' END,
         CASE WHEN failed = 1 THEN '1 rule failed and was skipped'
              WHEN failed > 1 THEN format('%s rules failed and were skipped', failed) END,
         CASE WHEN missed = 1 THEN 'not found in the territory of 1 rule'
@@ -184,7 +190,8 @@ BEGIN
         CASE WHEN method = 'manual' AND origin = 'attached' THEN 'had this owner when the table was attached'
             WHEN method = 'manual' THEN 'owner given by hand'
             WHEN origin = 'attached' THEN 'was there when the table was attached'
-            WHEN origin = 'released' THEN 'released by hand' END,
+            WHEN origin = 'released' THEN 'released by hand'
+            WHEN method = 'sticky' AND facts IS NULL THEN 'the contact is known' END,
         (SELECT string_agg(leadroute._tried_words(t.tried, pool_names), '; ' ORDER BY t.n)
          FROM jsonb_array_elements(facts -> 'tried') WITH ORDINALITY AS t (tried, n)));
     RETURN coalesce(nullif(words, ''), CASE WHEN rep IS NULL THEN 'put into the queue' ELSE 'not explained' END);
@@ -377,6 +384,7 @@ AS $$
         WHEN facts ->> 'note' = 'unmatched' THEN '  No rule matched.'
         WHEN facts ->> 'note' = 'nobody' AND facts #> '{tried,0}' IS NULL THEN
             '  It could not be routed: another trigger took the owner away, or leadroute was not loaded.'
+        WHEN facts IS NULL AND a.method = 'sticky' THEN '  The contact is known.'
         WHEN facts IS NULL THEN '  How it was decided is not recorded.' END
 $$;
 COMMENT ON FUNCTION leadroute._why_given(leadroute.assignment, jsonb, text) IS 'why()''s line about what led to the decision.';
@@ -408,8 +416,8 @@ BEGIN
     lines := ARRAY[format('Lead %s of "%s", episode %s: %s.', a.lead_id,
         (SELECT t.name FROM leadroute.lead_table t WHERE t.id = a.lead_table), a.episode, leadroute._why_result(a))];
     lines := lines || ARRAY(
-        SELECT format('  Rule %s failed and was skipped (SQLSTATE %s).',
-            leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant), e.error ->> 'sqlstate')
+        SELECT format('  %s failed and was skipped (SQLSTATE %s).', CASE WHEN e.error ->> 'rule' = '0' THEN 'What sticky_on says of the contact'
+            ELSE 'Rule ' || leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant) END, e.error ->> 'sqlstate')
         FROM jsonb_array_elements(facts -> 'rule_errors') WITH ORDINALITY AS e (error, n) ORDER BY e.n);
     lines := lines || ARRAY(
         SELECT format('  Rule %s was passed over: its territory has no entry for the lead.',

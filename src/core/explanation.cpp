@@ -6,7 +6,7 @@
 //
 //     first byte   vvftmnnn: version, failures or misses, tried, a measure other than turns, note
 //     tried        twice the pool, and 1 when another follows; the measure, if the first byte says
-//                  so; members; one byte cccccooo (candidates; others, 7: their number follows)
+//                  so; members, 2 more of a known owner; one byte cccccooo (candidates; others, 7: their number follows)
 //     candidate    one byte sssssddd: state, and 0..6: the rep's difference plus 3, 7: it follows;
 //                  then the measure's difference, or used and cap, as the state has them
 //     others       state, count
@@ -36,6 +36,7 @@ static_assert(kMaxCandidates < (1 << (8 - kOthersBits)));
 constexpr double kMeasureUnit = 1000;
 constexpr double kMaxMeasure = 1e12;
 constexpr int kSqlstateLength = 5;
+constexpr int32_t kKnownOwner = 2; // added to the members of pool 0
 
 const char* const kStateNames[kStates] = {
     "picked",   "turn",   "rep_cap",   "member_cap", "rep_paused", "member_paused", "no_ref",
@@ -214,7 +215,8 @@ void encode_tried(Encoder& e, const Tried& tried, bool measured, bool more) noex
     e.number((static_cast<uint64_t>(std::max(tried.pool, 0)) << 1) | (more ? 1 : 0));
     if (measured)
         e.byte(static_cast<uint8_t>(tried.measure));
-    e.number(static_cast<uint64_t>(std::max(tried.members, 0)));
+    int32_t mark = tried.pool <= 0 && tried.known ? kKnownOwner : 0;
+    e.number(static_cast<uint64_t>(std::max(tried.members, 0) + mark));
     bool many = others >= kManyOthers;
     e.byte(static_cast<uint8_t>((candidates << kOthersBits) |
                                 (many ? kManyOthers : static_cast<int>(others))));
@@ -328,7 +330,11 @@ bool tried_to_json(Decoder& d, Json& j, bool measured) noexcept {
         d.ok = false;
         return false;
     }
-    j.field(",\"members\":", d.number_to(INT32_MAX));
+    int32_t members = d.number_to(INT32_MAX);
+    bool known = pool >> 1 == 0 && members >= kKnownOwner;
+    j.field(",\"members\":", known ? members - kKnownOwner : members);
+    if (known)
+        j.text(",\"known\":true");
     uint8_t counts = d.byte();
     int32_t candidates = counts >> kOthersBits;
     int32_t others = counts & kManyOthers;

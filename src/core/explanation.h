@@ -57,9 +57,10 @@ constexpr int kMaxTried = 8;
 constexpr int kMaxRuleErrors = 8;
 constexpr int kMaxMisses = 8;
 
-// One pool (or, as pool 0, a rule's own rep) that was asked for a taker.
+// One pool (or, as pool 0, a rule's own rep or a contact's known owner) that was asked for a taker.
 struct Tried {
     int32_t pool;
+    bool known; // with pool 0: the known owner of the lead's contact
     int32_t members;
     Measure measure;
     int32_t candidate_count;

@@ -12,7 +12,7 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
     Oid types[] = {INT8OID, INT4OID, TEXTOID};
     Datum values[] = {Int64GetDatum(lead->key.tenant), Int32GetDatum(table->id),
                       CStringGetTextDatum(lead->id)};
-    if (SPI_execute_with_args("SELECT rep IS NOT NULL, method = 'manual', COALESCE(rule, 0),"
+    if (SPI_execute_with_args("SELECT rep IS NOT NULL, method IN ('manual', 'sticky'), COALESCE(rule, 0),"
                               "       COALESCE(pool, 0), COALESCE(rep, 0),"
                               "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0)"
                               "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
@@ -25,7 +25,7 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
         TupleDesc columns = SPI_tuptable->tupdesc;
         bool isnull;
         standing->has_rep = DatumGetBool(SPI_getbinval(row, columns, 1, &isnull));
-        standing->manual = DatumGetBool(SPI_getbinval(row, columns, 2, &isnull));
+        standing->given = DatumGetBool(SPI_getbinval(row, columns, 2, &isnull));
         standing->rule = DatumGetInt64(SPI_getbinval(row, columns, 3, &isnull));
         standing->pool = DatumGetInt32(SPI_getbinval(row, columns, 4, &isnull));
         standing->rep = DatumGetInt64(SPI_getbinval(row, columns, 5, &isnull));

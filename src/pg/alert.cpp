@@ -61,7 +61,7 @@ static void insert_alert(const Alert* alert) {
         "INSERT INTO leadroute.alert"
         " (tenant, kind, lead_table, lead_id, rep, pool, rule, manager, message)"
         " SELECT $1, $2, $3, $4, $5, $6, $7, COALESCE(e.manager, p.manager, t.manager),"
-        "  CASE WHEN $8 LIKE '%rule \"%' THEN $8 WHEN $2 = 'rule_error' THEN pg_catalog.format("
+        "  CASE WHEN $8 LIKE '%rule \"%' OR $2 = 'rule_error' AND $7 IS NULL THEN $8 WHEN $2 = 'rule_error' THEN pg_catalog.format("
         "    'rule \"%s\" (%s) raised an error and is skipped for such leads: %s', r.name, $7, $8)"
         "   WHEN $2 = 'unmatched' THEN pg_catalog.format('no rule of \"%s\" matches: leads %s', "
         "t.name,"

@@ -2,6 +2,8 @@
 #include "decide.h"
 #include "alert.h"
 #include "backlog.h"
+#include "frame.h"
+#include "sticky.h"
 
 extern "C" {
 #include "utils/geo_decls.h"
@@ -113,11 +115,77 @@ static const core::Spot* place_of(const LeadTable* table, const Lead* lead) {
     return core::is_somewhere(place) ? &place : NULL;
 }
 
+// The contact, for the record.
+static void read_contact(const TenantRules* rules, const Lead* lead, StickyContact* contact,
+                         Decision* d) {
+    sticky_contact(rules->rules, lead->slot, contact);
+    d->row.has_contact = contact->present;
+    d->row.contact = contact->hash;
+    if (contact->on)
+        d->sticky = contact->sqlstate != 0 ? StickyStep::failed
+                    : contact->present     ? StickyStep::unknown
+                                           : StickyStep::none;
+}
+
+// Puts an error of sticky_on before those of the rules, as one of rule 0.
+static void add_failure(const StickyContact* contact, RuleFailures* failures) {
+    if (!contact->on || contact->sqlstate == 0)
+        return;
+    int kept = Min(failures->count, kMaxFailures - 1);
+    memmove(&failures->failure[1], &failures->failure[0], sizeof(RuleFailure) * kept);
+    failures->failure[0] = {0, contact->sqlstate};
+    failures->count++;
+    strlcpy(failures->first_message, contact->message, sizeof(failures->first_message));
+}
+
+// Who is told of each candidate, when it is only asked.
+struct Rehearsal {
+    CandidateVisitor visit;
+    void* context;
+};
+
+static void ask(const PickRequest* request, const Rehearsal* rehearsal, Pick* picked) {
+    if (request->pool == 0 && request->rep == 0)
+        return;
+    if (rehearsal == NULL)
+        pick(request, picked, &explanation);
+    else
+        pick_rehearse(request, picked, &explanation, rehearsal->visit, rehearsal->context);
+}
+
+// Gives the lead to the rep who has its contact; false: nobody has, or the rep takes none now.
+static bool give_known(LeadTable* table, TenantRules* rules, const Lead* lead,
+                       const Rehearsal* rehearsal, Decision* d) {
+    if (d->sticky != StickyStep::unknown)
+        return false;
+    TimestampTz now = d->row.decided_at;
+    ContactKey key = {lead->key.tenant, d->row.contact, table->id};
+    int64 rep;
+    if (!frame_known_rep(&key, &rep) &&
+        !record_known_rep(lead->key.assignment, &key, sticky_since(rules->rules, now), &rep))
+        return false;
+    d->sticky = StickyStep::known;
+    PickRequest request = {&lead->key, 0, rep, 0, ref_need(table), now, NULL, NULL, true};
+    Pick picked = {};
+    ask(&request, rehearsal, &picked);
+    if (!picked.found) {
+        if (explanation.tried_count > 0 && explanation.tried[0].members == 0)
+            d->sticky = StickyStep::gone;
+        return false;
+    }
+    take(&picked, d);
+    d->row.method = "sticky";
+    d->sets_owner = owner_from_rep(table, rules, picked.rep, &d->owner);
+    explanation.note = core::Note::sticky;
+    return true;
+}
+
 // Finds the rule, and says whom it asks for a taker.
-static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
-    TimestampTz now = GetCurrentTimestamp();
-    start(table, lead, now, d);
+static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
+                         const StickyContact* contact, Decision* d) {
+    TimestampTz now = d->row.decided_at;
     d->rule = rules_match(rules->rules, lead->slot, now, &d->failures);
+    add_failure(contact, &d->failures);
     const Rule* rule = d->rule;
     if (d->failures.count > 0)
         explain_failures(&d->failures);
@@ -168,10 +236,16 @@ static void conclude(const Lead* lead, const PickRequest* request, Decision* d) 
 }
 
 void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d) {
-    PickRequest request = match(table, rules, lead, d);
+    StickyContact contact;
+    start(table, lead, GetCurrentTimestamp(), d);
+    read_contact(rules, lead, &contact, d);
+    if (give_known(table, rules, lead, NULL, d)) {
+        finish(d);
+        return;
+    }
+    PickRequest request = match(table, rules, lead, &contact, d);
     Pick picked = {};
-    if (request.pool != 0 || request.rep != 0)
-        pick(&request, &picked, &explanation);
+    ask(&request, NULL, &picked);
     settle(table, rules, &request, &picked, d);
     conclude(lead, &request, d);
 }
@@ -190,13 +264,15 @@ static bool same_ask(const PickRequest* request, const Standing* standing, const
 
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* d) {
-    PickRequest request = match(table, rules, lead, d);
+    StickyContact contact;
+    start(table, lead, GetCurrentTimestamp(), d);
+    read_contact(rules, lead, &contact, d);
+    PickRequest request = match(table, rules, lead, &contact, d);
     bool same = same_ask(&request, standing, d);
     if (standing->has_rep && same)
         return false;
     Pick picked = {};
-    if (request.pool != 0 || request.rep != 0)
-        pick(&request, &picked, &explanation);
+    ask(&request, NULL, &picked);
     settle(table, rules, &request, &picked, d);
     if (!d->assigned && !standing->has_rep && same && request.pool == standing->pool)
         return false;
@@ -207,18 +283,30 @@ bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const 
 
 void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,
                      void* context, Decision* d) {
-    PickRequest request = match(table, rules, lead, d);
-    Pick picked = {};
-    if (request.pool != 0 || request.rep != 0)
-        pick_rehearse(&request, &picked, &explanation, visit, context);
-    settle(table, rules, &request, &picked, d);
+    StickyContact contact;
+    Rehearsal rehearsal = {visit, context};
+    start(table, lead, GetCurrentTimestamp(), d);
+    read_contact(rules, lead, &contact, d);
+    if (!give_known(table, rules, lead, &rehearsal, d)) {
+        PickRequest request = match(table, rules, lead, &contact, d);
+        Pick picked = {};
+        ask(&request, &rehearsal, &picked);
+        settle(table, rules, &request, &picked, d);
+    }
     d->row.explanation_length = core::encode(explanation, encoded);
     d->row.explanation = encoded;
 }
 
-void decide_given(LeadTable* table, const Lead* lead, Datum owner, Decision* d) {
+void decide_given(LeadTable* table, TenantRules* rules, const Lead* lead, Datum owner,
+                  Decision* d) {
     TimestampTz now = GetCurrentTimestamp();
     start(table, lead, now, d);
+    if (rules != NULL) {
+        StickyContact contact;
+        read_contact(rules, lead, &contact, d);
+        add_failure(&contact, &d->failures);
+        explain_failures(&d->failures);
+    }
     d->row.method = "manual";
     explanation.note = core::Note::manual;
     d->assigned = true;

@@ -6,6 +6,16 @@
 #include "lead.h"
 #include "record.h"
 
+// What came of the lead's contact (sticky.h).
+enum class StickyStep {
+    off,     // its table has no sticky_on
+    none,    // it has no contact
+    failed,  // the expression raised an error: the first of the failures, of rule 0
+    unknown, // nobody has had the contact
+    known,   // somebody has
+    gone     // the rep who had it does not exist any more
+};
+
 struct Decision {
     RecordRow row;
     const Rule* rule; // that matched, or NULL; valid until the rules are next asked for
@@ -13,17 +23,18 @@ struct Decision {
     bool assigned;
     bool sets_owner; // the owner column is to be written
     Datum owner;
+    StickyStep sticky;
     const char* alert; // kind to raise, or NULL
     const char* alert_message;
     RuleFailures failures;
 };
 
-// Routes the lead by its tenant's rules. Charges the turn; writes nothing.
+// Routes the lead to the known owner of its contact, else by its tenant's rules. Charges the turn; writes nothing.
 void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* decision);
 // What the record says of a lead now.
 struct Standing {
     bool has_rep;
-    bool manual;
+    bool given;     // by a person, or as the known owner of its contact: not by rules
     int64 rule;       // 0: none
     int32 pool;       // 0: none
     int64 rep;        // 0: none
@@ -40,8 +51,9 @@ bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const 
 // of lead_table_rehearse().
 void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,
                      void* context, Decision* decision);
-// Records that the app named the owner itself.
-void decide_given(LeadTable* table, const Lead* lead, Datum owner, Decision* decision);
+// Records that the app named the owner itself; with `rules` not NULL its contact, too.
+void decide_given(LeadTable* table, TenantRules* rules, const Lead* lead, Datum owner,
+                  Decision* decision);
 // Lets the lead wait in `unmatched`: there is no shared memory to count in, or somebody took the
 // owner away again.
 void decide_unowned(LeadTable* table, const Lead* lead, Decision* decision);

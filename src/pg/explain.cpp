@@ -42,16 +42,16 @@ static void row_put(ReturnSetInfo* rows, Row* row) {
 static void put_candidate(void* context, int32 pool, core::Measure measure,
                           const core::Candidate* c) {
     Row row;
-    row_start(&row, "member");
-    row_set(&row, E_POOL, Int32GetDatum(pool), pool != 0);
+    row_start(&row, pool < 0 ? "sticky" : "member");
+    row_set(&row, E_POOL, Int32GetDatum(pool), pool > 0);
     row_set(&row, E_REP, Int64GetDatum(c->rep), c->rep != 0);
     row_set(&row, E_OUTCOME, CStringGetTextDatum(core::state_name(c->state)), c->rep != 0);
     bool counted = c->state == core::State::rep_cap || c->state == core::State::member_cap ||
                    c->state == core::State::open_cap;
     bool eligible = c->state == core::State::picked || c->state == core::State::turn;
     row_set(&row, E_MEASURE, CStringGetTextDatum(core::measure_name(measure)),
-            eligible && pool != 0);
-    row_set(&row, E_AMOUNT, Float8GetDatum(c->measure), eligible && pool != 0);
+            eligible && pool > 0);
+    row_set(&row, E_AMOUNT, Float8GetDatum(c->measure), eligible && pool > 0);
     row_set(&row, E_USED, Int32GetDatum(c->used), counted);
     row_set(&row, E_CAP, Int32GetDatum(c->cap), counted);
     row_put(static_cast<ReturnSetInfo*>(context), &row);
@@ -84,6 +84,33 @@ static void put_decision(ReturnSetInfo* rows, const Decision* d) {
     row_put(rows, &row);
 }
 
+// Why no known owner was asked.
+static void put_sticky(ReturnSetInfo* rows, const Decision* d) {
+    const char* outcome = NULL;
+    switch (d->sticky) {
+    case StickyStep::none:
+        outcome = "no contact";
+        break;
+    case StickyStep::failed:
+        outcome = "error";
+        break;
+    case StickyStep::unknown:
+        outcome = "not known";
+        break;
+    case StickyStep::gone:
+        outcome = "gone";
+        break;
+    default:
+        return;
+    }
+    Row row;
+    row_start(&row, "sticky");
+    row_set(&row, E_OUTCOME, CStringGetTextDatum(outcome));
+    if (d->sticky == StickyStep::failed)
+        row_set(&row, E_TEXT, CStringGetTextDatum(d->failures.first_message));
+    row_put(rows, &row);
+}
+
 // The lead names its owner: nobody is asked.
 static void put_given(ReturnSetInfo* rows, const LeadTable* table, int64 tenant, Datum owner) {
     Row row;
@@ -105,6 +132,7 @@ static void explain(ReturnSetInfo* rows, LeadTable* table, Lead* lead) {
     TenantRules* rules = lead_table_rehearse(table, lead->relation, &lead->key);
     Decision decision;
     decide_rehearse(table, rules, lead, put_candidate, rows, &decision);
+    put_sticky(rows, &decision);
     put_faults(rows, rules->rules);
     put_decision(rows, &decision);
     rules_free(rules->rules);
@@ -130,9 +158,9 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_explain_lead);
 
 // _explain(lead regclass, tenant bigint, row record, given jsonb) -> SETOF (kind, rule, pool, rep,
-// outcome, measure, amount, used, cap, message, explanation); kind member, fault (of a rule),
-// missed (by a rule's territory), decision (the last one). An explained lead's tenant column is of
-// no account: `tenant` is.
+// outcome, measure, amount, used, cap, message, explanation); kind sticky (the known owner, or why
+// none was asked), member, fault (of a rule), missed (by a rule's territory), decision (the last
+// one). An explained lead's tenant column is of no account: `tenant` is.
 Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
     shared_require();
     require_level(PG_GETARG_INT64(1));

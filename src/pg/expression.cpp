@@ -40,7 +40,9 @@ static const Wording kWordings[] = {
      "Give an array of skills, such as ARRAY['enterprise>=2', 'licence:' || region].",
      "Needs are an SQL expression over the columns of one lead that gives text[]."},
     {"key of territory", "Give an expression over the lead's columns, such as postal_code.",
-     "A key is an SQL expression over the columns of one lead; it sees nothing else."}};
+     "A key is an SQL expression over the columns of one lead; it sees nothing else."},
+    {"sticky_on of lead table", "Give an expression over the lead's columns, such as lower(email).",
+     "It is an SQL expression over the columns of one lead; it sees nothing else."}};
 
 static const Wording* wording(const Condition* condition) {
     return &kWordings[static_cast<int>(condition->use)];

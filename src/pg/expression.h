@@ -25,12 +25,13 @@ void author_scope_end(AuthorScope* scope);
 enum class ExpressionUse {
     condition, // boolean
     needs,     // text[]
-    key        // of any type, taken as text
+    key,       // of any type, taken as text
+    contact    // likewise
 };
 
 struct Condition {
     Relation lead;    // NULL: only whether it is one expression is asked
-    const char* rule; // its name, or the territory's, for messages
+    const char* rule; // its name, or the territory's or lead table's, for messages
     const char* text;
     Oid author;
     ExpressionUse use;

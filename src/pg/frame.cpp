@@ -72,6 +72,7 @@ static void release(Frame* frame) {
     if (frame->context != NULL)
         MemoryContextDelete(frame->context);
     frame->context = NULL;
+    frame->contacts = NULL;
     frame->first = frame->last = frame->cursor = NULL;
 }
 
@@ -94,8 +95,47 @@ MemoryContext frame_context(Frame* frame) {
     return frame->context;
 }
 
+struct DeferredContact {
+    ContactKey key;
+    int64 rep;
+};
+
+static void note_contact(Frame* frame, const RecordRow* row) {
+    if (!row->has_contact || !row->has_rep)
+        return;
+    if (frame->contacts == NULL) {
+        HASHCTL control = {};
+        control.keysize = sizeof(ContactKey);
+        control.entrysize = sizeof(DeferredContact);
+        control.hcxt = frame_context(frame);
+        frame->contacts = hash_create("leadroute contacts", 256, &control,
+                                      HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    }
+    ContactKey key = {row->tenant, row->contact, row->lead_table};
+    bool found;
+    static_cast<DeferredContact*>(hash_search(frame->contacts, &key, HASH_ENTER, &found))->rep =
+        row->rep;
+}
+
+bool frame_known_rep(const ContactKey* key, int64* rep) {
+    for (const Frame* frame = top; frame != NULL; frame = frame->previous) {
+        if (frame->contacts != NULL) {
+            const DeferredContact* known = static_cast<const DeferredContact*>(
+                hash_search(frame->contacts, key, HASH_FIND, NULL));
+            if (known != NULL) {
+                *rep = known->rep;
+                return true;
+            }
+        }
+        if (record_buffer_knows(frame->buffer, key, rep))
+            return true;
+    }
+    return false;
+}
+
 void frame_defer(Frame* frame, Deferred* deferred) {
     deferred->next = NULL;
+    note_contact(frame, &deferred->row);
     frame->again += deferred->again ? 1 : 0;
     if (frame->last == NULL)
         frame->first = deferred;

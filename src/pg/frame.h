@@ -42,6 +42,7 @@ struct Frame {
     int64 again;      // how many of them are of leads that are there already
     Deferred* cursor; // where the search for the next arrival goes on
     RecordBuffer* buffer;
+    HTAB* contacts;   // of the deferred, whose rep they go to; NULL: none has one
     Frame* kept_next; // in the list of those that wait for ExecutorFinish
 
     // The executor's own copy of a relation's AFTER trigger; see frame_after_trigger().
@@ -57,6 +58,9 @@ Frame* frame_current(void);
 void frame_inspect(Frame* frame);
 MemoryContext frame_context(Frame* frame);
 void frame_defer(Frame* frame, Deferred* deferred);
+// The rep of the latest decision for this contact that the running statements have taken but not
+// written yet; false: there is none. Of a decision that waits for its row the row may never arrive.
+bool frame_known_rep(const ContactKey* key, int64* rep);
 // Says whether an AFTER trigger is to fire for the row of this BEFORE trigger call: `enabled` is
 // its pg_trigger.tgenabled then, and TRIGGER_DISABLED else. Its WHEN says so too, but the executor
 // parses and plans that anew for each statement; so in a statement of few relations the trigger is

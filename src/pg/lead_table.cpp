@@ -129,7 +129,7 @@ static void describe(LeadTable* table, Relation relation) {
     Oid types[] = {INT4OID};
     Datum values[] = {Int32GetDatum(table->id)};
     if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool,"
-                              " location_column"
+                              " location_column, sticky_on IS NOT NULL"
                               " FROM leadroute.lead_table WHERE id = $1",
                               1, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
@@ -149,6 +149,7 @@ static void describe(LeadTable* table, Relation relation) {
     char* fallback = text_column(5);
     table->fallback_pool = fallback == NULL ? NULL : MemoryContextStrdup(table->context, fallback);
     table->location_column = location_column(relation, text_column(6));
+    table->sticky = strcmp(text_column(7), "t") == 0;
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);

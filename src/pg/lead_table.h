@@ -38,6 +38,7 @@ struct LeadTable {
     Oid key_output;
     Oid tenant_type;
     OwnerKind owner_kind;
+    bool sticky;               // it has a sticky_on
     bool later_before_trigger; // sorts after ours: may drop or change the row
     Oid after_trigger;         // that records what could not be recorded before
     char after_enabled;        // its pg_trigger.tgenabled

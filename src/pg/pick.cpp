@@ -129,6 +129,8 @@ static bool try_rep(Site* site, Pick* result) {
     core::Tried* tried = leadroute_explain || site->visit != NULL
                              ? explain_start(site->explanation, 0, i < 0 ? 0 : 1)
                              : NULL;
+    if (tried != NULL)
+        tried->known = site->request->known_owner;
     if (i < 0)
         return false;
     look_beside(site, i, -1);
@@ -154,7 +156,8 @@ static bool try_rep(Site* site, Pick* result) {
     if (tried != NULL)
         tried->candidates[tried->candidate_count++] = candidate;
     if (site->visit != NULL)
-        site->visit(site->context, 0, core::Measure::turns, &candidate);
+        site->visit(site->context, site->request->known_owner ? -1 : 0, core::Measure::turns,
+                    &candidate);
     if (state != core::State::picked)
         return false;
     fill_pick(site, result, -1, i);

@@ -19,6 +19,7 @@ struct PickRequest {
     TimestampTz now;
     const Needs* needs;      // NULL: none
     const core::Spot* place; // of the lead; NULL: not known
+    bool known_owner = false; // the target rep is the known owner of the lead's contact
 };
 
 struct Pick {
@@ -43,7 +44,7 @@ struct Pick {
 void pick(const PickRequest* request, Pick* result, core::Explanation* explanation);
 
 // What a rehearsal tells of each member that was asked, in the order of asking; pool 0: a rule's
-// own rep.
+// own rep, -1: a contact's known owner.
 typedef void (*CandidateVisitor)(void* context, int32 pool, core::Measure measure,
                                  const core::Candidate* candidate);
 // The pick that would come next, on copies: charges nothing and changes nothing. With `visit` every

@@ -6,6 +6,7 @@ core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 mem
         return NULL;
     core::Tried* tried = &explanation->tried[explanation->tried_count++];
     tried->pool = pool;
+    tried->known = false;
     tried->members = members;
     tried->measure = core::Measure::turns;
     tried->candidate_count = 0;

@@ -7,11 +7,6 @@
 #include "record.h"
 #include "events.h"
 
-extern "C" {
-#include "access/skey.h"
-#include "utils/fmgroids.h"
-}
-
 enum Column {
     C_TENANT,
     C_TICKET,
@@ -31,12 +26,13 @@ enum Column {
     C_EXPLANATION,
     C_LABEL,
     C_OPEN_CAP,
+    C_CONTACT,
     kColumns
 };
 static const char* const column_names[kColumns] = {
     "tenant",  "ticket",  "decided_at", "rep",         "rule",       "lead_table",
     "episode", "pool",    "day",        "rep_cap",     "member_cap", "deficit",
-    "tag",     "lead_id", "method",     "explanation", "label",      "open_cap"};
+    "tag",     "lead_id", "method",     "explanation", "label",      "open_cap",   "contact"};
 
 constexpr int kMaxIndexes = 16;
 constexpr int kBatch = 1000;
@@ -47,6 +43,7 @@ struct IndexTarget {
     Relation relation; // open in this transaction, or NULL
     IndexInfo* info;
     ExprState* predicate; // NULL: every row
+    bool by_contact;      // of rows with a contact alone
 };
 
 // An assignment relation as this session knows it. Lives in a context of its own.
@@ -134,6 +131,18 @@ static bool never_holds(const Target* target, List** predicate) {
     return false;
 }
 
+// Is the index one of the rows with a contact alone?
+static bool wants_contact(const Target* target, const List* predicate) {
+    const ListCell* cell;
+    foreach (cell, predicate) {
+        const NullTest* test = static_cast<const NullTest*>(lfirst(cell));
+        if (IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
+            reinterpret_cast<const Var*>(test->arg)->varattno == target->column[C_CONTACT])
+            return true;
+    }
+    return false;
+}
+
 static void describe_index(Target* target, Oid oid) {
     Relation index = index_open(oid, RowExclusiveLock);
     IndexTarget* entry = &target->index[target->index_count];
@@ -146,6 +155,7 @@ static void describe_index(Target* target, Oid oid) {
         memset(static_cast<void*>(entry), 0, sizeof(*entry));
         return;
     }
+    entry->by_contact = wants_contact(target, predicate);
     entry->predicate = predicate == NIL ? NULL : ExecPrepareQual(predicate, target->executor);
     target->index_count++;
 }
@@ -265,6 +275,7 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_LEAD_ID, CStringGetTextDatum(row->lead_id));
     set(target, C_METHOD, CStringGetTextDatum(row->method));
     set(target, C_LABEL, row->label, row->has_label);
+    set(target, C_CONTACT, Int64GetDatum(row->contact), row->has_contact);
     if (row->explanation_length > 0) {
         bytea* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row->explanation_length));
         SET_VARSIZE(bytes, VARHDRSZ + row->explanation_length);
@@ -330,6 +341,7 @@ struct RecordBuffer {
     Size bytes;
     int slot_count;
     TupleTableSlot* slots[kBatch];
+    RecordContacts contacts; // of the rows collected
     int suspect_count;
     Suspect suspects[kSuspects];
 };
@@ -366,10 +378,15 @@ void record_write(RecordBuffer** where, const RecordRow* row) {
     fill_slot(target, row);
     table_tuple_insert(target->relation, target->slot, GetCurrentCommandId(true), 0, NULL);
     for (int i = 0; i < target->index_count; i++)
-        insert_index_entries(where, target, &target->index[i], target->slot);
+        if (row->has_contact || !target->index[i].by_contact)
+            insert_index_entries(where, target, &target->index[i], target->slot);
     ExecClearTuple(target->slot);
     MemoryContextSwitchTo(caller);
     event_opened(row);
+}
+
+bool record_buffer_knows(const RecordBuffer* buffer, const ContactKey* key, int64* rep) {
+    return buffer != NULL && contacts_know(&buffer->contacts, key, rep);
 }
 
 void record_buffer(RecordBuffer** where, const RecordRow* row) {
@@ -394,6 +411,7 @@ void record_buffer(RecordBuffer** where, const RecordRow* row) {
     ExecStoreHeapTuple(tuple, buffer->slots[buffer->count], false);
     buffer->count++;
     buffer->bytes += tuple->t_len;
+    contacts_note(&buffer->contacts, buffer->holder, kBatch, row);
     MemoryContextSwitchTo(caller);
     event_opened(row);
     if (buffer->count == kBatch || buffer->bytes > kBatchBytes)
@@ -405,6 +423,8 @@ static void write_batch(RecordBuffer* buffer, Target* target) {
                        NULL);
     // index by index: each stays in cache
     for (int i = 0; i < target->index_count; i++) {
+        if (target->index[i].by_contact && buffer->contacts.count == 0)
+            continue;
         for (int k = 0; k < buffer->count; k++)
             insert_index_entries(&buffer, target, &target->index[i], buffer->slots[k]);
         MemoryContextReset(CurrentMemoryContext);
@@ -422,7 +442,7 @@ void record_flush(RecordBuffer* buffer) {
     write_batch(buffer, target);
     MemoryContextSwitchTo(caller);
     MemoryContextReset(buffer->context);
-    buffer->count = 0;
+    buffer->count = buffer->contacts.count = 0;
     buffer->bytes = 0;
 }
 
@@ -454,32 +474,27 @@ void record_buffer_free(RecordBuffer* buffer) {
         MemoryContextDelete(buffer->holder);
 }
 
-bool record_is_open(Oid assignment, int64 tenant, int32 lead_table, const char* lead_id) {
+// Is the index on just these columns, of some rows?
+static bool is_on(const Target* target, const IndexInfo* info, const Column* columns, int count) {
+    if (info->ii_Predicate == NIL || info->ii_NumIndexKeyAttrs != count)
+        return false;
+    for (int k = 0; k < count; k++)
+        if (info->ii_IndexAttrNumbers[k] != target->column[columns[k]])
+            return false;
+    return true;
+}
+
+bool record_index(Oid assignment, RecordKey key, RecordIndex* found) {
+    static const Column lead[] = {C_TENANT, C_LEAD_TABLE, C_LEAD_ID};
+    static const Column contact[] = {C_TENANT, C_LEAD_TABLE, C_CONTACT, C_DECIDED_AT};
     Target* target = open_target(assignment);
-    Relation open_index_relation = NULL;
     for (int i = 0; i < target->index_count; i++) {
         const IndexInfo* info = target->index[i].info;
-        if (info->ii_Unique && info->ii_Predicate != NIL && info->ii_NumIndexKeyAttrs == 3 &&
-            info->ii_IndexAttrNumbers[0] == target->column[C_TENANT] &&
-            info->ii_IndexAttrNumbers[1] == target->column[C_LEAD_TABLE] &&
-            info->ii_IndexAttrNumbers[2] == target->column[C_LEAD_ID])
-            open_index_relation = open_index(&target->index[i]);
+        if (key == RecordKey::open_lead ? info->ii_Unique && is_on(target, info, lead, 3)
+                                        : is_on(target, info, contact, 4)) {
+            *found = {target->relation, open_index(&target->index[i])};
+            return true;
+        }
     }
-    if (open_index_relation == NULL)
-        return false;
-    ScanKeyData keys[3];
-    ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(tenant));
-    ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(lead_table));
-    ScanKeyEntryInitialize(&keys[2], 0, 3, BTEqualStrategyNumber, InvalidOid, DEFAULT_COLLATION_OID,
-                           F_TEXTEQ, CStringGetTextDatum(lead_id));
-    PushActiveSnapshot(GetLatestSnapshot());
-    IndexScanDesc scan =
-        begin_index_scan(target->relation, open_index_relation, GetActiveSnapshot(), 3);
-    index_rescan(scan, keys, 3, NULL, 0);
-    TupleTableSlot* slot = table_slot_create(target->relation, NULL);
-    bool found = index_getnext_slot(scan, ForwardScanDirection, slot);
-    ExecDropSingleTupleTableSlot(slot);
-    index_endscan(scan);
-    PopActiveSnapshot();
-    return found;
+    return false;
 }

@@ -30,11 +30,20 @@ struct RecordRow {
     int32 explanation_length;
     bool has_label;
     Datum label;    // jsonb
+    bool has_contact;
+    int64 contact; // hash of what sticky_on says of the lead
     Oid assignment; // relation to write to
 };
 
 // A deep copy in the current memory context.
 void record_copy(RecordRow* to, const RecordRow* from);
+
+// Whose lead it is, as sticky_on tells.
+struct ContactKey {
+    int64 tenant;
+    int64 contact;
+    int64 lead_table;
+};
 
 struct RecordBuffer;
 
@@ -49,6 +58,32 @@ void record_flush(RecordBuffer* buffer);
 void record_finish(RecordBuffer* buffer);
 void record_buffer_free(RecordBuffer* buffer);
 
+// The rep of the latest row with this contact that is collected, but not written; false: there is
+// none.
+bool record_buffer_knows(const RecordBuffer* buffer, const ContactKey* key, int64* rep);
+
+// The relation and its index by the open leads' keys, or by contacts; the handles stay open until
+// the transaction ends. False: there is no such index.
+enum class RecordKey { open_lead, contact };
+struct RecordIndex {
+    Relation record;
+    Relation index;
+};
+bool record_index(Oid assignment, RecordKey key, RecordIndex* found);
+
+// record_find.cpp: the contacts of rows that have one and a rep, with those reps.
+struct KnownContact;
+struct RecordContacts {
+    int count;
+    KnownContact* known; // made when needed, for `most`
+};
+void contacts_note(RecordContacts* contacts, MemoryContext context, int most, const RecordRow* row);
+bool contacts_know(const RecordContacts* contacts, const ContactKey* key, int64* rep);
+
+// The rep of the contact's latest written row that has one, decided at `since` or
+// later, as this transaction sees the record now, rows of the running statement included; false:
+// there is none.
+bool record_known_rep(Oid assignment, const ContactKey* key, TimestampTz since, int64* rep);
 // True when the lead has an open episode.
 bool record_is_open(Oid assignment, int64 tenant, int32 lead_table, const char* lead_id);
 

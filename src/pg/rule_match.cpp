@@ -273,6 +273,47 @@ static void match_guarded(RuleMatch* match) {
     running = false;
 }
 
+struct Alone {
+    RuleSet* set;
+    RuleExpression* expression;
+    Datum* value;
+    bool present;
+};
+
+static void run_alone(void* argument) {
+    Alone* alone = static_cast<Alone*>(argument);
+    alone->present = rule_expression_run(alone->set, alone->expression, alone->value);
+}
+
+bool rule_expression_alone(RuleSet* set, RuleExpression* expression, TupleTableSlot* slot,
+                           Datum* value, ErrorData** error) {
+    rules_forbid_nesting();
+    *error = NULL;
+    ExprContext* econtext = set->econtext;
+    ResetExprContext(econtext);
+    econtext->ecxt_scantuple = slot;
+    if (expression->kind == CONDITION_BARE)
+        return rule_expression_run(set, expression, value);
+
+    RuleMatch match = {};
+    match.set = set;
+    match.owner = CurrentResourceOwner;
+    MemoryContext caller = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+    running = true;
+    if (!raises_errors(set))
+        begin_subtransaction(&match);
+    Alone alone = {set, expression, value, false};
+    *error = attempt(run_alone, &alone);
+    if (*error != NULL)
+        expression->state = NULL; // functions leave what they had begun behind in it
+    end_subtransaction(&match, *error == NULL);
+    running = false;
+    if (*error != NULL && (raises_errors(set) || error_must_pass(*error)))
+        ReThrowError(*error);
+    MemoryContextSwitchTo(caller);
+    return alone.present;
+}
+
 const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
                         RuleFailures* failures) {
     rules_forbid_nesting();

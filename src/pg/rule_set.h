@@ -39,6 +39,18 @@ struct RuleDemand {
     RuleExpression key;
 };
 
+// The lead table's sticky_on (sticky.cpp).
+struct Sticky {
+    const char* table; // name
+    const char* text;
+    const char* author;
+    Interval window;
+    uint64 seed; // of its contacts' hashes
+    RuleExpression expression;
+    int sqlstate; // 0: it compiles
+    const char* message;
+};
+
 // What is evaluated at once: a run of bare rules as one CASE that gives the index of the first that
 // holds, or a single rule: its condition, or of a bare one with a key what there is besides.
 // Its expression is NULL where there is nothing besides the key. A rule with a demand is the last
@@ -71,6 +83,8 @@ struct RuleSet {
     int step_count;
     ExprContext* econtext;
     ParamListInfo parameters; // $1: the time, for periods of validity
+
+    Sticky* sticky; // NULL: the lead table has none
 
     // of the latest match
     RuleAsk ask;
@@ -113,6 +127,10 @@ ExprState* rule_state_trusted(Expr* expression);
 
 // Evaluates in the way the expression's class takes, in the memory of the match; false: NULL.
 bool rule_expression_run(RuleSet* set, RuleExpression* expression, Datum* value);
+// Evaluates an expression over the lead in `slot` by itself, in the memory of the match, with an
+// error rolled back and given in *error; false: NULL, or the error. Raises what rules_match() does.
+bool rule_expression_alone(RuleSet* set, RuleExpression* expression, TupleTableSlot* slot,
+                           Datum* value, ErrorData** error);
 // Keeps the planned expression in the set, with what it depends on registered; rules.cpp.
 void rule_expression_keep(RuleSet* set, const Condition* parsed, const char* author,
                           RuleExpression* kept);
@@ -128,6 +146,12 @@ void needs_check_fixed(const Condition* parsed);
 bool rule_demand_bare(const Rule* rule);
 // Fills in the set's ask. False: the territory does not know the lead's key, which is noted.
 bool rule_demand_meet(RuleSet* set, const Rule* rule);
+
+// sticky.cpp: what a row of SPI_tuptable says of sticky_on, its author, sticky_window, event_salt
+// and the lead table's name, in columns from `first` on.
+void sticky_read(RuleSet* set, HeapTuple row, int first);
+// Without its author it is left out, with an alert; what does not compile fails for each lead.
+void sticky_compile(RuleSet* set, Relation lead);
 
 // rules.cpp: what is wrong with one rule, in the current memory context; NULL: it compiles, or is
 // gone.

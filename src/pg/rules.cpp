@@ -47,7 +47,8 @@ struct Compiler {
 constexpr char kQuery[] =
     "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
     "       t.key_column, t.owner_column, t.tenant_column,"
-    "       r.needs, y.name, y.key, y.match, y.author"
+    "       r.needs, y.name, y.key, y.match, y.author,"
+    "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name"
     "  FROM leadroute.lead_table t"
     "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
     "        AND r.tenant OPERATOR(pg_catalog.=) $2"
@@ -113,6 +114,7 @@ static void read_rows(Compiler* compiler, MemoryContext memory) {
             compiler->sources =
                 static_cast<RuleSource*>(palloc0(sizeof(RuleSource) * SPI_processed));
             compiler->reserved = {text_at(row, 11), text_at(row, 12), text_at(row, 13)};
+            sticky_read(compiler->set, row, 19);
         }
         bool isnull;
         (void)value_at(row, 1, &isnull);
@@ -461,6 +463,7 @@ static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 onl
         compile_rule(&compiler);
         MemoryContextReset(scratch);
     }
+    sticky_compile(set, lead);
     build_steps(&compiler);
     MemoryContextSwitchTo(caller);
     MemoryContextDelete(scratch);

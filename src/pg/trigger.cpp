@@ -112,6 +112,13 @@ static Deferred* find_deferred(Frame* frame, const Lead* lead, bool again) {
     return NULL;
 }
 
+// What tells the contact of a lead whose owner is given; NULL: nothing does.
+static TenantRules* rules_for_contact(LeadTable* table, const Lead* lead, const Frame* frame) {
+    if (!table->sticky || !shared_ready())
+        return NULL;
+    return lead_table_rules(table, lead->relation, &lead->key, frame);
+}
+
 // The row is stored: writes the record of its decision, or of what became of it since.
 static void arrived(Frame* frame, LeadTable* table, const Lead* lead) {
     bool isnull;
@@ -129,7 +136,7 @@ static void arrived(Frame* frame, LeadTable* table, const Lead* lead) {
     if (isnull)
         decide_unowned(table, lead, &decision);
     else
-        decide_given(table, lead, owner, &decision);
+        decide_given(table, rules_for_contact(table, lead, frame), lead, owner, &decision);
     record_buffer(&frame->buffer, &decision.row);
     decide_alerts(table, lead, &decision);
 }
@@ -193,7 +200,8 @@ Datum leadroute_route_lead(PG_FUNCTION_ARGS) {
     bool isnull;
     Datum owner = slot_getattr(lead.slot, table->owner_column, &isnull);
     if (!isnull)
-        decide_given(table, &lead, owner, &decision);
+        decide_given(table, restored ? NULL : rules_for_contact(table, &lead, frame), &lead, owner,
+                     &decision);
     else if (restored || !shared_ready())
         decide_unowned(table, &lead, &decision);
     else
@@ -223,7 +231,7 @@ Datum leadroute_reroute_lead(PG_FUNCTION_ARGS) {
     Standing standing;
     if (owner_changed(table, data) ||
         !lead_read(table, data->tg_relation, data->tg_newslot, &lead) ||
-        !standing_read(table, &lead, &standing) || standing.manual)
+        !standing_read(table, &lead, &standing) || standing.given)
         return PointerGetDatum(data->tg_newtuple);
     Decision decision;
     TenantRules* rules = lead_table_rules(table, lead.relation, &lead.key, frame);
