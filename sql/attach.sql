@@ -108,18 +108,20 @@ DECLARE
         leadroute._tenant_expression(attachment, 'l'), attachment.key_column);
     from_leads CONSTANT text := format(' FROM %s l ', lead);
     has_owner CONSTANT text := format('l.%I IS NOT NULL', attachment.owner_column);
+    contact CONSTANT text := CASE WHEN attachment.sticky_on IS NULL THEN ', NULL'
+        ELSE format(', leadroute._contact(%L::regclass, l)', lead) END;
 BEGIN
     IF existing = 'keep' THEN
-        EXECUTE 'INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, decided_at, rep, method) SELECT '
-            || lead_key || ', $2, ' || leadroute._rep_expression(lead, attachment, 'l') || ', ''manual'''
+        EXECUTE 'INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, decided_at, rep, method, contact) SELECT '
+            || lead_key || ', $2, ' || leadroute._rep_expression(lead, attachment, 'l') || ', ''manual''' || contact
             || from_leads || 'WHERE ' || has_owner USING attachment.id, attachment.attached_at;
     ELSE
         EXECUTE 'INSERT INTO leadroute.unmanaged_lead (tenant, lead_table, lead_id) SELECT ' || lead_key
             || from_leads || 'WHERE $2 = ''ignore'' OR ' || has_owner USING attachment.id, existing;
     END IF;
     IF existing <> 'ignore' THEN
-        EXECUTE 'INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, decided_at, pool) SELECT ' || lead_key
-            || ', $2, p.id' || from_leads || 'LEFT JOIN leadroute.pool p ON p.name = $3 AND p.tenant = '
+        EXECUTE 'INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, decided_at, pool, contact) SELECT ' || lead_key
+            || ', $2, p.id' || contact || from_leads || 'LEFT JOIN leadroute.pool p ON p.name = $3 AND p.tenant = '
             || leadroute._tenant_expression(attachment, 'l') || ' WHERE NOT ' || has_owner
             USING attachment.id, attachment.attached_at, attachment.fallback_pool;
     END IF;
@@ -187,12 +189,12 @@ BEGIN
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR008', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
     END IF;
+    PERFORM leadroute._create_triggers(lead, attachment);
     IF has_rows THEN
         RAISE NOTICE 'reading the rows of % under a SHARE ROW EXCLUSIVE lock', lead
             USING DETAIL = 'Until the end of the transaction reads of the table go on and writes wait.';
         PERFORM leadroute._adopt_leads(lead, attachment, existing);
     END IF;
-    PERFORM leadroute._create_triggers(lead, attachment);
 END
 $$;
 COMMENT ON FUNCTION leadroute.attach(regclass, text, name, name, text, text, bigint, text, interval, name[], name, text, boolean) IS

@@ -39,6 +39,11 @@ CREATE FUNCTION leadroute._check_sticky(lead regclass, name text, sticky_on text
 COMMENT ON FUNCTION leadroute._check_sticky(regclass, text, text, name) IS
     'Refuses (LR004) a sticky_on that would not work on the lead table, with the position in it; (LR012) one in the name of another role, or without the right to what it uses.';
 
+CREATE FUNCTION leadroute._contact(lead regclass, lead_row record) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_contact';
+COMMENT ON FUNCTION leadroute._contact(regclass, record) IS
+    'The contact of a lead of an attached table, as the record keeps it; NULL: it has none.';
+
 -- attach() asks itself: the lead table has no trigger yet
 CREATE FUNCTION leadroute._check_sticky_on() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_check_sticky_on';

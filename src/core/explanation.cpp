@@ -6,7 +6,8 @@
 //
 //     first byte   vvftmnnn: version, failures or misses, tried, a measure other than turns, note
 //     tried        twice the pool, and 1 when another follows; the measure, if the first byte says
-//                  so; members, 2 more of a known owner; one byte cccccooo (candidates; others, 7: their number follows)
+//                  so; members, 2 more of a known owner; one byte cccccooo (candidates; others, 7:
+//                  their number follows)
 //     candidate    one byte sssssddd: state, and 0..6: the rep's difference plus 3, 7: it follows;
 //                  then the measure's difference, or used and cap, as the state has them
 //     others       state, count

@@ -12,12 +12,13 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
     Oid types[] = {INT8OID, INT4OID, TEXTOID};
     Datum values[] = {Int64GetDatum(lead->key.tenant), Int32GetDatum(table->id),
                       CStringGetTextDatum(lead->id)};
-    if (SPI_execute_with_args("SELECT rep IS NOT NULL, method IN ('manual', 'sticky'), COALESCE(rule, 0),"
-                              "       COALESCE(pool, 0), COALESCE(rep, 0),"
-                              "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0)"
-                              "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
-                              "   AND lead_id = $3 AND ended_at IS NULL",
-                              3, types, values, NULL, true, 1) != SPI_OK_SELECT)
+    if (SPI_execute_with_args(
+            "SELECT rep IS NOT NULL, method IN ('manual', 'sticky'), COALESCE(rule, 0),"
+            "       COALESCE(pool, 0), COALESCE(rep, 0),"
+            "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0)"
+            "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
+            "   AND lead_id = $3 AND ended_at IS NULL",
+            3, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.assignment");
     bool found = SPI_processed == 1;
     if (found) {

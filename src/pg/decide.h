@@ -29,12 +29,13 @@ struct Decision {
     RuleFailures failures;
 };
 
-// Routes the lead to the known owner of its contact, else by its tenant's rules. Charges the turn; writes nothing.
+// Routes the lead to the known owner of its contact, else by its tenant's rules. Charges the turn;
+// writes nothing.
 void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* decision);
 // What the record says of a lead now.
 struct Standing {
     bool has_rep;
-    bool given;     // by a person, or as the known owner of its contact: not by rules
+    bool given;       // by a person, or as the known owner of its contact: not by rules
     int64 rule;       // 0: none
     int32 pool;       // 0: none
     int64 rep;        // 0: none

@@ -108,8 +108,8 @@ static void note_contact(Frame* frame, const RecordRow* row) {
         control.keysize = sizeof(ContactKey);
         control.entrysize = sizeof(DeferredContact);
         control.hcxt = frame_context(frame);
-        frame->contacts = hash_create("leadroute contacts", 256, &control,
-                                      HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+        frame->contacts =
+            hash_create("leadroute contacts", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     }
     ContactKey key = {row->tenant, row->contact, row->lead_table};
     bool found;

@@ -17,8 +17,8 @@ struct PickRequest {
     int32 overflow_pool; // the rule's, 0: none
     RefNeed ref;
     TimestampTz now;
-    const Needs* needs;      // NULL: none
-    const core::Spot* place; // of the lead; NULL: not known
+    const Needs* needs;       // NULL: none
+    const core::Spot* place;  // of the lead; NULL: not known
     bool known_owner = false; // the target rep is the known owner of the lead's contact
 };
 

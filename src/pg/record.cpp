@@ -30,9 +30,9 @@ enum Column {
     kColumns
 };
 static const char* const column_names[kColumns] = {
-    "tenant",  "ticket",  "decided_at", "rep",         "rule",       "lead_table",
-    "episode", "pool",    "day",        "rep_cap",     "member_cap", "deficit",
-    "tag",     "lead_id", "method",     "explanation", "label",      "open_cap",   "contact"};
+    "tenant", "ticket",      "decided_at", "rep",        "rule",    "lead_table", "episode",
+    "pool",   "day",         "rep_cap",    "member_cap", "deficit", "tag",        "lead_id",
+    "method", "explanation", "label",      "open_cap",   "contact"};
 
 constexpr int kMaxIndexes = 16;
 constexpr int kBatch = 1000;

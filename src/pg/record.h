@@ -29,9 +29,9 @@ struct RecordRow {
     const uint8* explanation;
     int32 explanation_length;
     bool has_label;
-    Datum label;    // jsonb
+    Datum label; // jsonb
     bool has_contact;
-    int64 contact; // hash of what sticky_on says of the lead
+    int64 contact;  // hash of what sticky_on says of the lead
     Oid assignment; // relation to write to
 };
 

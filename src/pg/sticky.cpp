@@ -17,8 +17,7 @@ void sticky_read(RuleSet* set, HeapTuple row, int first) {
     Datum window = SPI_getbinval(row, columns, first + 2, &isnull);
     if (text == NULL || isnull || set->report_only)
         return;
-    Sticky* sticky =
-        static_cast<Sticky*>(MemoryContextAllocZero(set->context, sizeof(Sticky)));
+    Sticky* sticky = static_cast<Sticky*>(MemoryContextAllocZero(set->context, sizeof(Sticky)));
     sticky->text = MemoryContextStrdup(set->context, text);
     sticky->author = MemoryContextStrdup(set->context, SPI_getvalue(row, columns, first + 1));
     sticky->window = *DatumGetIntervalP(window);
@@ -111,9 +110,9 @@ void sticky_contact(RuleSet* set, TupleTableSlot* slot, StickyContact* contact) 
     if (rule_expression_alone(set, &sticky->expression, slot, &value, &error)) {
         const text* words = DatumGetTextPP(value);
         contact->present = true;
-        contact->hash = static_cast<int64>(hash_bytes_extended(
-            reinterpret_cast<const unsigned char*>(VARDATA_ANY(words)),
-            static_cast<int>(VARSIZE_ANY_EXHDR(words)), sticky->seed));
+        contact->hash = static_cast<int64>(
+            hash_bytes_extended(reinterpret_cast<const unsigned char*>(VARDATA_ANY(words)),
+                                static_cast<int>(VARSIZE_ANY_EXHDR(words)), sticky->seed));
     } else if (error != NULL) {
         failed(sticky, error->sqlerrcode, error->message, contact);
     }

@@ -1,6 +1,8 @@
-// What is refused as sticky_on: what would not work on the lead table. It runs with the rights of
-// its author, in the same scope as a rule's condition.
+// What SQL asks of sticky_on: whether it works on the lead table, and which contact a lead has that
+// is there already. It runs with the rights of its author, in the same scope as a rule's condition.
 #include "expression.h"
+#include "lead.h"
+#include "sticky.h"
 #include "trigger_call.h"
 
 static void check(Relation lead, const char* table, const char* text, const char* author) {
@@ -46,6 +48,7 @@ static Oid lead_relation(int32 attachment) {
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_check_sticky);
 PG_FUNCTION_INFO_V1(leadroute_check_sticky_on);
+PG_FUNCTION_INFO_V1(leadroute_contact);
 
 // _check_sticky(lead regclass, name text, sticky_on text, author name) -> void
 Datum leadroute_check_sticky(PG_FUNCTION_ARGS) {
@@ -62,17 +65,44 @@ Datum leadroute_check_sticky_on(PG_FUNCTION_ARGS) {
     HeapTuple row = data->tg_newtuple;
     TupleDesc columns = RelationGetDescr(data->tg_relation);
     bool isnull;
-    int32 id =
-        DatumGetInt32(heap_getattr(row, SPI_fnumber(columns, "id"), columns, &isnull));
+    int32 id = DatumGetInt32(heap_getattr(row, SPI_fnumber(columns, "id"), columns, &isnull));
     const char* text = SPI_getvalue(row, columns, SPI_fnumber(columns, "sticky_on"));
     Oid relation = text == NULL ? InvalidOid : lead_relation(id);
-    Relation lead =
-        OidIsValid(relation) ? try_relation_open(relation, AccessShareLock) : NULL;
+    Relation lead = OidIsValid(relation) ? try_relation_open(relation, AccessShareLock) : NULL;
     if (lead != NULL) {
         check(lead, SPI_getvalue(row, columns, SPI_fnumber(columns, "name")), text,
               SPI_getvalue(row, columns, SPI_fnumber(columns, "sticky_author")));
         relation_close(lead, NoLock);
     }
     return PointerGetDatum(row);
+}
+
+// _contact(lead regclass, row record) -> bigint: of a lead that is there; NULL: it has none, or the
+// expression raised an error.
+Datum leadroute_contact(PG_FUNCTION_ARGS) {
+    if (!shared_ready())
+        PG_RETURN_NULL();
+    Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
+    HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(1);
+    if (HeapTupleHeaderGetTypeId(row) != relation->rd_rel->reltype)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation))));
+    HeapTupleData tuple = {};
+    tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+    tuple.t_data = row;
+    ItemPointerSetInvalid(&tuple.t_self);
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsHeapTuple);
+    ExecStoreHeapTuple(&tuple, slot, false);
+    LeadTable* table = lead_table_of(relation);
+    Lead lead;
+    StickyContact contact = {};
+    if (lead_read(table, relation, slot, &lead))
+        sticky_contact(lead_table_rules(table, relation, &lead.key, frame_current())->rules, slot,
+                       &contact);
+    ExecDropSingleTupleTableSlot(slot);
+    relation_close(relation, NoLock);
+    if (!contact.present)
+        PG_RETURN_NULL();
+    PG_RETURN_INT64(contact.hash);
 }
 }
