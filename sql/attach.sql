@@ -185,6 +185,7 @@ BEGIN
     IF sticky_on IS NOT NULL THEN
         PERFORM leadroute._check_sticky(lead, attachment.name, sticky_on, attachment.sticky_author);
     END IF;
+    PERFORM leadroute._check_value(lead, attachment.name, attachment.value_expression, attachment.value_author);
     problem := leadroute._missing_fallback(attachment);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR008', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];

@@ -141,12 +141,10 @@ BEGIN
         WHEN NEW.name = 'unmatched' THEN ARRAY[
             'a pool cannot be called "unmatched"', 'It is the queue of leads that no rule matches.',
             'Give another name.']
-        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority', 'nearest', 'performance') THEN ARRAY[
-            CASE WHEN NEW.method = 'value'
-                THEN format('method "%s" is not available in this version', NEW.method)
-                ELSE format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')) END,
+        WHEN NEW.method IS NULL OR NEW.method NOT IN ('round_robin', 'weighted', 'least_open', 'priority', 'nearest', 'performance', 'value') THEN ARRAY[
+            format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')),
             format('It says how pool "%s" chooses among its members.', NEW.name),
-            'Use round_robin, weighted, least_open, priority, nearest or performance.']
+            'Use round_robin, weighted, least_open, priority, nearest, performance or value.']
         WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
             CASE WHEN NEW.mode IN ('pull', 'broadcast')
                 THEN format('mode "%s" is not available in this version', NEW.mode)
@@ -253,8 +251,6 @@ CREATE FUNCTION leadroute._check_lead_table() RETURNS trigger
 AS $$
 DECLARE
     added CONSTANT boolean := TG_OP = 'INSERT';
-    later CONSTANT text := CASE
-        WHEN NEW.value_expression IS NOT NULL THEN 'value_expression' END;
     problem text[];
 BEGIN
     problem := CASE
@@ -264,8 +260,6 @@ BEGIN
         WHEN leadroute._name_problem(NEW.name, 127) IS NOT NULL THEN ARRAY[
             format('the name of the lead table %s', leadroute._name_problem(NEW.name, 127)),
             'Rules, functions and views refer to it.', 'Give a name of 1 to 127 characters.']
-        WHEN later IS NOT NULL THEN ARRAY[
-            format('%s is not available in this version', later), format('It was given for "%s".', NEW.name), 'Leave it out.']
         WHEN cardinality(NEW.reroute_on) = 0 OR array_position(NEW.reroute_on, NULL) IS NOT NULL THEN ARRAY[
             'reroute_on names no column', format('It was given for "%s".', NEW.name),
             'Give names of columns, or NULL.']

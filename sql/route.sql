@@ -102,11 +102,12 @@ CREATE FUNCTION leadroute._pool_memory(tenant bigint,
     OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
     OUT in_flight integer, OUT own_in_flight integer, OUT deficit double precision,
     OUT active boolean, OUT reason text, OUT member_used integer, OUT member_cap integer,
-    OUT rep_used integer, OUT rep_cap integer, OUT open_used integer, OUT open_cap integer)
+    OUT rep_used integer, OUT rep_cap integer, OUT open_used integer, OUT open_cap integer,
+    OUT extra bigint, OUT in_flight_extra bigint, OUT own_extra bigint)
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_pool_memory';
 COMMENT ON FUNCTION leadroute._pool_memory(bigint) IS
-    'Pool members as they stand: received and the used counts include what is in flight, that is reserved by transactions that have not ended; own_in_flight is this transaction''s part of it. reason: why it is away, as in the explanations. open_used: of reps whose open leads are counted.';
+    'Pool members as they stand: received and the used counts include what is in flight, that is reserved by transactions that have not ended; own_in_flight is this transaction''s part of it. reason: why it is away, as in the explanations. open_used: of reps whose open leads are counted. extra: what the leads received cost beyond 1 each, in 1/1024, as do the two after it.';
 
 CREATE FUNCTION leadroute._day_memory(tenant bigint,
     OUT rep bigint, OUT day date, OUT used integer, OUT in_flight integer, OUT own_in_flight integer)
@@ -191,8 +192,8 @@ CREATE TRIGGER record_inserted AFTER INSERT ON leadroute.assignment
     FOR EACH ROW WHEN (NEW.rep IS NOT NULL AND (NEW.pool IS NOT NULL OR NEW.day IS NOT NULL OR NEW.ended_at IS NULL))
     EXECUTE FUNCTION leadroute._record_edited();
 CREATE TRIGGER record_updated AFTER UPDATE ON leadroute.assignment
-    FOR EACH ROW WHEN ((OLD.tenant, OLD.rep, OLD.pool, OLD.day, OLD.ticket, OLD.decided_at, OLD.method, OLD.deficit)
-        IS DISTINCT FROM (NEW.tenant, NEW.rep, NEW.pool, NEW.day, NEW.ticket, NEW.decided_at, NEW.method, NEW.deficit)
+    FOR EACH ROW WHEN ((OLD.tenant, OLD.rep, OLD.pool, OLD.day, OLD.ticket, OLD.decided_at, OLD.method, OLD.deficit, OLD.cost)
+        IS DISTINCT FROM (NEW.tenant, NEW.rep, NEW.pool, NEW.day, NEW.ticket, NEW.decided_at, NEW.method, NEW.deficit, NEW.cost)
         OR OLD.rep IS NOT NULL AND OLD.ended_at IS NOT NULL AND NEW.ended_at IS NULL
         OR OLD.credited_at IS NOT NULL AND (OLD.credited_at, OLD.credit_ticket, OLD.credit_day)
             IS DISTINCT FROM (NEW.credited_at, NEW.credit_ticket, NEW.credit_day))

@@ -103,7 +103,7 @@ COMMENT ON INDEX leadroute.pool_overflow IS 'Finds the pools that overflow into 
 COMMENT ON COLUMN leadroute.pool.tenant IS 'The company the pool belongs to.';
 COMMENT ON COLUMN leadroute.pool.name IS 'What rules and members refer to; renaming is followed there. Also the name of its queue.';
 COMMENT ON COLUMN leadroute.pool.id IS 'What the record keeps, so that names may change; unique within the tenant. Never changes.';
-COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting), performance (turns by weights that refresh_performance() finds); value is not available in this version.';
+COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting), performance (turns by weights that refresh_performance() finds); value (equal value: a lead counts as what lead_table.value_expression says it is worth).';
 COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, with catch_up = bounded.';
@@ -172,6 +172,7 @@ CREATE TABLE leadroute.lead_table (
     version integer,
     changed_at timestamptz,
     sticky_author name,
+    value_author name,
     CONSTRAINT lead_table_id_check CHECK (id > 0),
     CONSTRAINT lead_table_name_check CHECK (btrim(name) <> '')
 );
@@ -189,7 +190,8 @@ COMMENT ON COLUMN leadroute.lead_table.sticky_on IS 'SQL expression over the lea
 COMMENT ON COLUMN leadroute.lead_table.sticky_window IS 'How long the rep of a contact''s latest assignment is known, from when it was decided; has no effect without sticky_on.';
 COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change routes the lead again, unless a person gave it its owner; may be changed. Renamed and dropped columns are followed.';
 COMMENT ON COLUMN leadroute.lead_table.location_column IS 'Column of type point, (longitude, latitude) in degrees, that says where a lead is, for the method nearest; may be changed. A lead without one, or off the globe, goes to whoever waits longest.';
-COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'The lead''s value; not available in this version.';
+COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'SQL expression over the lead that gives a number: what the lead is worth, for pools with the method value; may be changed. A lead for which it is NULL, not above 0, not finite or an error counts as the pool''s leads so far on average, or as 1. Values are taken in 1/1024, up to 1000000000.';
+COMMENT ON COLUMN leadroute.lead_table.value_author IS 'The role with whose rights value_expression is evaluated: who wrote it. Only a superuser may name another; without that role no lead has a value, with an alert.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
 COMMENT ON COLUMN leadroute.lead_table.event_salt IS 'Part of the ids of its events and of the hashes of its contacts, so that neither a key nor a contact can be guessed from one.';
 COMMENT ON COLUMN leadroute.lead_table.sticky_author IS 'The role with whose rights sticky_on is evaluated: who wrote it. Only a superuser may name another; a role that is missing makes sticky_on inactive, with an alert.';
@@ -292,6 +294,7 @@ CREATE TABLE leadroute.assignment (
     credited_by text,
     credit_reason text,
     contact bigint,
+    cost double precision,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -339,8 +342,9 @@ COMMENT ON COLUMN leadroute.assignment.pool IS 'Id of the pool that gave the lea
 COMMENT ON COLUMN leadroute.assignment.day IS 'The calendar day in the rep''s time zone that the lead counts for; NULL: counts for none.';
 COMMENT ON COLUMN leadroute.assignment.rep_cap IS 'The rep''s daily cap in force at the pick.';
 COMMENT ON COLUMN leadroute.assignment.member_cap IS 'The pool member''s daily cap in force at the pick.';
-COMMENT ON COLUMN leadroute.assignment.deficit IS 'Turns due minus turns received of the rep in the pool, right after the pick.';
-COMMENT ON COLUMN leadroute.assignment.tag IS 'The rep''s start tag in the pool''s virtual time, less the turns received: from it and the count of rows a rebuild knows the rotation.';
+COMMENT ON COLUMN leadroute.assignment.deficit IS 'Turns (or value) due minus received of the rep in the pool, right after the pick.';
+COMMENT ON COLUMN leadroute.assignment.cost IS 'What the lead cost the rep in a pool with the method value, in 1/1024; NULL: one turn.';
+COMMENT ON COLUMN leadroute.assignment.tag IS 'The rep''s start tag in the pool''s virtual time, less the turns (or the value) received: from it and the count of rows a rebuild knows the rotation.';
 COMMENT ON COLUMN leadroute.assignment.lead_id IS 'The lead''s key in its output form.';
 COMMENT ON COLUMN leadroute.assignment.method IS 'How the owner was found: push, overflow, sticky (the known owner of its contact), manual and others.';
 COMMENT ON COLUMN leadroute.assignment.explanation IS 'Why, encoded; read it with leadroute.why() or leadroute.why_json().';
@@ -385,10 +389,12 @@ CREATE TABLE leadroute.checkpoint (
     received bigint[] NOT NULL,
     deficit double precision[] NOT NULL,
     start double precision[] NOT NULL,
+    extra bigint[],
     PRIMARY KEY (tenant, ticket),
     CONSTRAINT checkpoint_arrays_check CHECK (
         cardinality(pools) = cardinality(reps) AND cardinality(reps) = cardinality(received)
-        AND cardinality(received) = cardinality(deficit) AND cardinality(deficit) = cardinality(start))
+        AND cardinality(received) = cardinality(deficit) AND cardinality(deficit) = cardinality(start)
+        AND (extra IS NULL OR cardinality(extra) = cardinality(start)))
 );
 
 COMMENT ON TABLE leadroute.checkpoint IS
@@ -402,6 +408,7 @@ COMMENT ON COLUMN leadroute.checkpoint.pools IS 'One element per pool member, as
 COMMENT ON COLUMN leadroute.checkpoint.reps IS 'The rep''s id.';
 COMMENT ON COLUMN leadroute.checkpoint.received IS 'Leads received.';
 COMMENT ON COLUMN leadroute.checkpoint.deficit IS 'Turns due minus turns received.';
+COMMENT ON COLUMN leadroute.checkpoint.extra IS 'What the leads received cost beyond 1 each, in 1/1024; NULL: nothing.';
 COMMENT ON COLUMN leadroute.checkpoint.start IS 'The member''s start tag in the pool''s virtual time.';
 
 CREATE TABLE leadroute.alert (

@@ -113,7 +113,8 @@ BEGIN
     -- Settled turns and this transaction's own are in the rows that the next statement sees, those
     -- that other transactions hold are not. Memory is read first, in one go: it is the quick part.
     SELECT (SELECT jsonb_agg(jsonb_build_object('pool', m.pool, 'rep', m.rep,
-                'many', m.received - m.in_flight + m.own_in_flight))
+                'many', m.received - m.in_flight + m.own_in_flight,
+                'extra', m.extra - m.in_flight_extra + m.own_extra))
             FROM leadroute._pool_memory(_verify_drift.tenant) m),
         (SELECT jsonb_agg(jsonb_build_object('rep', m.rep, 'day', m.day,
                 'many', m.used - m.in_flight + m.own_in_flight))
@@ -126,7 +127,7 @@ BEGIN
     INTO pools, days, member_days, open_leads;
 
     WITH pool_memory AS (
-        SELECT m.* FROM jsonb_to_recordset(pools) AS m (pool integer, rep bigint, many bigint)
+        SELECT m.* FROM jsonb_to_recordset(pools) AS m (pool integer, rep bigint, many bigint, extra bigint)
     ), day_memory AS (
         SELECT m.* FROM jsonb_to_recordset(days) AS m (rep bigint, day date, many bigint)
     ), member_memory AS (
@@ -142,7 +143,8 @@ BEGIN
         JOIN leadroute.pool p ON p.tenant = m.tenant AND p.name = m.pool
         WHERE m.tenant = _verify_drift.tenant
     ), received AS (
-        SELECT a.pool, a.rep, count(*) AS many FROM leadroute.assignment a
+        SELECT a.pool, a.rep, count(*) AS many, coalesce(sum(round((a.cost - 1) * 1024)), 0)::bigint AS extra
+        FROM leadroute.assignment a
         WHERE a.tenant = _verify_drift.tenant AND a.rep IS NOT NULL AND a.pool IS NOT NULL
           AND a.credit_ticket IS NULL
         GROUP BY a.pool, a.rep
@@ -156,7 +158,8 @@ BEGIN
         GROUP BY a.pool, a.rep, a.day
     )
     SELECT coalesce(sum(abs(d.difference)), 0) INTO difference FROM (
-        SELECT coalesce(m.many, 0) - coalesce(r.many, 0) AS difference
+        SELECT abs(coalesce(m.many, 0) - coalesce(r.many, 0))
+            + ceil(abs(coalesce(m.extra, 0) - coalesce(r.extra, 0)) / 1024.0)::bigint AS difference
         FROM member FULL JOIN pool_memory m USING (pool, rep) LEFT JOIN received r USING (pool, rep)
         UNION ALL
         SELECT m.many - coalesce(o.many, 0) FROM open_memory m LEFT JOIN open_lead o USING (rep)
@@ -206,4 +209,4 @@ CREATE FUNCTION leadroute.verify(tenant bigint DEFAULT 0,
     OUT lost bigint, OUT "double" bigint, OUT overshoot bigint, OUT drift bigint, OUT orphan bigint)
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.verify(bigint) IS
-    'All 0 when the promises hold. lost: leads without any record; double: open episodes beyond one per lead; overshoot: leads given by the engine beyond a daily cap or a capacity in force then; drift: turns by which shared memory differs from the record, looked at up to 50 times within a second since transactions settle meanwhile; orphan: open episodes without a lead. Reads whole tables. Run it in READ COMMITTED: a transaction of a higher level has an old snapshot, and may see drift that is none.';
+    'All 0 when the promises hold. lost: leads without any record; double: open episodes beyond one per lead; overshoot: leads given by the engine beyond a daily cap or a capacity in force then; drift: turns (units of value, with the method value) by which shared memory differs from the record, looked at up to 50 times within a second since transactions settle meanwhile; orphan: open episodes without a lead. Reads whole tables. Run it in READ COMMITTED: a transaction of a higher level has an old snapshot, and may see drift that is none.';

@@ -74,7 +74,7 @@ CREATE FUNCTION leadroute._pool_rows_for(caller name, tenant bigint,
     OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
     OUT deficit double precision, OUT active boolean, OUT reason text,
     OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer,
-    OUT open_used integer, OUT open_cap integer)
+    OUT open_used integer, OUT open_cap integer, OUT cost double precision)
     RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -83,7 +83,8 @@ DECLARE
     all_rows CONSTANT boolean := leadroute._require_for(caller, tenant, '{app,manager,rep}') IN ('admin', 'app');
 BEGIN
     RETURN QUERY SELECT m.pool, m.rep, m.weight, m.received, m.deficit, m.active, m.reason,
-        m.member_used, m.member_cap, m.rep_used, m.rep_cap, m.open_used, m.open_cap
+        m.member_used, m.member_cap, m.rep_used, m.rep_cap, m.open_used, m.open_cap,
+        m.received + m.extra / 1024::double precision
     FROM leadroute._pool_memory(_pool_rows_for.tenant) m
     WHERE all_rows
        OR m.rep IN (SELECT o.rep FROM leadroute._my_reps_for(caller) o WHERE o.tenant = _pool_rows_for.tenant)
@@ -95,7 +96,7 @@ CREATE FUNCTION leadroute._pool_rows(tenant bigint,
     OUT pool integer, OUT rep bigint, OUT weight double precision, OUT received bigint,
     OUT deficit double precision, OUT active boolean, OUT reason text,
     OUT member_used integer, OUT member_cap integer, OUT rep_used integer, OUT rep_cap integer,
-    OUT open_used integer, OUT open_cap integer)
+    OUT open_used integer, OUT open_cap integer, OUT cost double precision)
     RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute._pool_rows(bigint) IS
@@ -104,7 +105,7 @@ COMMENT ON FUNCTION leadroute._pool_rows(bigint) IS
 -- Stands on a function that takes the tenant: a filter on it reads that tenant's memory alone.
 CREATE VIEW leadroute.pool_state WITH (security_invoker = true) AS
     SELECT p.tenant, p.name AS pool, m.rep, r.name, m.weight, m.received,
-        round((m.received + m.deficit)::numeric, 6) AS due, round(m.deficit::numeric, 6) AS deficit,
+        round((m.cost + m.deficit)::numeric, 6) AS due, round(m.deficit::numeric, 6) AS deficit,
         m.member_used AS today, coalesce(o.open, 0) AS open, m.active AS available,
         leadroute._state_words(m.reason,
             CASE m.reason WHEN 'rep_cap' THEN m.rep_used WHEN 'member_cap' THEN m.member_used WHEN 'open_cap' THEN m.open_used END,
@@ -119,7 +120,7 @@ CREATE VIEW leadroute.pool_state WITH (security_invoker = true) AS
             WHERE a.ended_at IS NULL GROUP BY a.tenant, a.pool, a.rep) o
             ON o.tenant = tenants.tenant AND o.pool = m.pool AND o.rep = m.rep;
 COMMENT ON VIEW leadroute.pool_state IS
-    'Each pool member''s turns received and due, leads of today and open ones from the pool, and whether it is available now. What transactions hold that have not ended counts as received. deficit is due minus received; a member that is not available for a lead is due nothing for it.';
+    'Each pool member''s turns received and due, leads of today and open ones from the pool, and whether it is available now. What transactions hold that have not ended counts as received. deficit is due minus received; with the method value, due and deficit are in units of value, and due minus deficit is the value received. A member that is not available for a lead is due nothing for it.';
 
 CREATE FUNCTION leadroute.pool_state(tenant bigint DEFAULT 0) RETURNS SETOF leadroute.pool_state
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

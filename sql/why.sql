@@ -173,15 +173,17 @@ CREATE FUNCTION leadroute._reason(rep bigint, method text, explanation bytea, po
 AS $$
 DECLARE
     facts CONSTANT jsonb := leadroute._explanation(explanation);
-    failed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'rule_errors'), 0)
-        - CASE WHEN facts #> '{rule_errors,0,rule}' = '0' THEN 1 ELSE 0 END;
+    valueless CONSTANT boolean := coalesce(facts -> 'rule_errors' @? '$[*] ? (@.rule == -1)', false);
+    unknown CONSTANT boolean := coalesce(facts -> 'rule_errors' @? '$[*] ? (@.rule == 0)', false);
+    failed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'rule_errors'), 0) - valueless::integer - unknown::integer;
     missed CONSTANT integer := coalesce(jsonb_array_length(facts -> 'not_found'), 0);
     words text;
 BEGIN
     words := concat_ws('; ',
-        CASE WHEN facts #> '{rule_errors,0,rule}' = '0' THEN 'sticky_on failed and was skipped' END,
+        CASE WHEN unknown THEN 'sticky_on failed and was skipped' END,
         CASE WHEN failed = 1 THEN '1 rule failed and was skipped'
              WHEN failed > 1 THEN format('%s rules failed and were skipped', failed) END,
+        CASE WHEN valueless THEN 'value_expression failed: the lead counts as the average one' END,
         CASE WHEN missed = 1 THEN 'not found in the territory of 1 rule'
              WHEN missed > 1 THEN format('not found in the territories of %s rules', missed) END,
         CASE facts ->> 'note' WHEN 'unmatched' THEN 'no rule matched'
@@ -416,8 +418,11 @@ BEGIN
     lines := ARRAY[format('Lead %s of "%s", episode %s: %s.', a.lead_id,
         (SELECT t.name FROM leadroute.lead_table t WHERE t.id = a.lead_table), a.episode, leadroute._why_result(a))];
     lines := lines || ARRAY(
-        SELECT format('  %s failed and was skipped (SQLSTATE %s).', CASE WHEN e.error ->> 'rule' = '0' THEN 'What sticky_on says of the contact'
-            ELSE 'Rule ' || leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant) END, e.error ->> 'sqlstate')
+        SELECT format('  %s (SQLSTATE %s).', CASE e.error ->> 'rule'
+            WHEN '0' THEN 'What sticky_on says of the contact failed and was skipped'
+            WHEN '-1' THEN 'value_expression failed: the lead counts as the average one'
+            ELSE format('Rule %s failed and was skipped', leadroute._rule_name((e.error ->> 'rule')::bigint, a.tenant)) END,
+            e.error ->> 'sqlstate')
         FROM jsonb_array_elements(facts -> 'rule_errors') WITH ORDINALITY AS e (error, n) ORDER BY e.n);
     lines := lines || ARRAY(
         SELECT format('  Rule %s was passed over: its territory has no entry for the lead.',

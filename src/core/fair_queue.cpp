@@ -17,12 +17,15 @@ constexpr uint64_t kMinRecentreInterval = 1024;
 
 // On the grid: a turn has started for the coming lead when its start tag is below. The margin is
 // for tags that equal the lead's virtual time but for rounding.
-VirtualTime FairQueue::start_limit(const Lane& lane, VirtualTime lead_step) const noexcept {
+VirtualTime FairQueue::start_limit(const Lane& lane, VirtualTime lead_step,
+                                   int64_t extra) const noexcept {
     double owed = lane.owed_active;
-    double excess = owed - std::clamp(owed, -kBalance, kBalance);
+    double balance = extra == 0 ? kBalance : kBalance * cost_of(1, extra);
+    double excess = owed - std::clamp(owed, -balance, balance);
     Fixed mean = lane.now - turns_to_time(excess, lane.lead_step);
-    Fixed margin = std::max(Fixed{lead_step} >> kMarginShift, Fixed{1} << kGridShift);
-    return grid(mean + lead_step - margin);
+    Fixed passes = stretch(lead_step, 1, extra);
+    Fixed margin = std::max(passes >> kMarginShift, Fixed{1} << kGridShift);
+    return grid(mean + passes - margin);
 }
 
 bool FairQueue::started(int32_t i, VirtualTime limit) const noexcept {
@@ -196,19 +199,19 @@ int32_t FairQueue::next_anywhere() const noexcept {
     return found;
 }
 
-int32_t FairQueue::next() noexcept {
+int32_t FairQueue::next(int64_t extra) noexcept {
     if (q_.active_count == 0)
         return -1;
-    return q_.order == Order::places ? next_anywhere() : next_in(first_lane());
+    return q_.order == Order::places ? next_anywhere() : next_in(first_lane(), extra);
 }
 
-int32_t FairQueue::next_in(int32_t number) noexcept {
+int32_t FairQueue::next_in(int32_t number, int64_t extra) noexcept {
     const Lane& lane = lanes_[number];
     const int32_t* ready = heap(number, Place::ready);
     const int32_t* waiting = heap(number, Place::waiting);
     if (q_.order == Order::least)
         return lane.ready_count > 0 ? ready[0] : -1;
-    Fixed limit = start_limit(lane, lane.lead_step);
+    Fixed limit = start_limit(lane, lane.lead_step, extra);
     while (lane.waiting_count > 0 && started(waiting[0], limit)) {
         int32_t i = waiting[0];
         remove(i);
@@ -224,21 +227,25 @@ int32_t FairQueue::next_in(int32_t number) noexcept {
     return lane.waiting_count > 0 ? waiting[0] : -1;
 }
 
-void FairQueue::take_turn(int32_t i) noexcept {
+void FairQueue::take_turn(int32_t i, int64_t extra) noexcept {
     Member& m = m_[i];
     Lane& lane = lane_of(i);
-    lane.ideal += lane.ideal_step;
-    m.start = m.finish;
-    m.finish += m.step;
+    lane.ideal += stretch(lane.ideal_step, 1, extra);
+    shift(i, stretch(m.step, 1, extra));
     m.last_turn = ++q_.turns;
     fix(i);
 }
 
-void FairQueue::charge(int32_t i) noexcept {
+int64_t extra_of(double cost) noexcept {
+    return std::llround(std::clamp(cost, 1 / kCostUnits, kMaxCost) * kCostUnits) -
+           (int64_t{1} << kCostShift);
+}
+
+void FairQueue::charge(int32_t i, int64_t extra) noexcept {
     if (m_[i].place == Place::parked)
         return;
-    lane_of(i).now += lane_of(i).lead_step;
-    take_turn(i);
+    lane_of(i).now += stretch(lane_of(i).lead_step, 1, extra);
+    take_turn(i, extra);
     // Rounding moves the sum of the deficits away from zero by up to a unit per lead.
     uint64_t interval =
         std::bit_ceil(std::max(kMinRecentreInterval, static_cast<uint64_t>(q_.member_count)));
@@ -246,24 +253,23 @@ void FairQueue::charge(int32_t i) noexcept {
         recentre();
 }
 
-double FairQueue::refund(int32_t lane, double weight, int64_t turns) const noexcept {
+double FairQueue::refund(int32_t lane, double weight, int64_t turns, int64_t extra) const noexcept {
     double active = sum_to_double(lanes_[std::min(lane, q_.lane_count - 1)].active_sum);
-    return static_cast<double>(turns) * active / (active + weight);
+    return cost_of(turns, extra) * active / (active + weight);
 }
 
-void FairQueue::give_back(int32_t i, int64_t turns) noexcept {
+void FairQueue::give_back(int32_t i, int64_t turns, int64_t extra) noexcept {
     Member& m = m_[i];
     Lane& lane = lane_of(i);
-    lane.ideal -= turns * lane.ideal_step;
+    lane.ideal -= stretch(lane.ideal_step, turns, extra);
     if (m.place == Place::parked) {
-        double others = refund(m.lane, m.weight, turns);
+        double others = refund(m.lane, m.weight, turns, extra);
         m.parked_deficit += others;
         pay(lane, others);
         return;
     }
-    lane.now -= turns * lane.lead_step;
-    m.start -= turns * m.step;
-    m.finish -= turns * m.step;
+    lane.now -= stretch(lane.lead_step, turns, extra);
+    shift(i, -stretch(m.step, turns, extra));
     fix(i);
 }
 

@@ -29,6 +29,12 @@
 // Under all of them a turn is charged, given back, carried over and rebuilt alike, so that a queue
 // may change its order: deficits go along. The bounds above are those of each lane.
 //
+// A lead costs one turn, or, where leads have a value, 1 + extra / 1024 turns: then a deficit is in
+// units of value, and a turn counts as started, as for any lead, when that much of virtual time
+// would make up for it. With equal weights every deficit of a static set stays within the largest
+// cost so far. Costs add up in whole units, so that what is given back in one sum is what was
+// charged one by one, to the last bit.
+//
 // All state is plain data in memory that the caller owns (shared memory, or a test's vector) and
 // guards; nothing here allocates, throws or locks. Every operation is O(log members), amortised,
 // but for recentre(), for next() of places, and for the *_among family, which is for a lead that
@@ -57,6 +63,24 @@ typedef __int128 WeightSum __attribute__((aligned(8)));
 // Weights outside are taken as the nearer bound.
 constexpr double kMinWeight = 1e-6;
 constexpr double kMaxWeight = 1e6;
+
+// Units of what a lead costs beyond one turn.
+constexpr int kCostShift = 10;
+constexpr double kCostUnits = 1 << kCostShift;
+constexpr double kMaxCost = 1e9;
+// A value as the extra units of a lead's cost; what is too large or too small counts as the nearest
+// that is not. Takes positive numbers.
+int64_t extra_of(double cost) noexcept;
+inline double cost_of(int64_t turns, int64_t extra) noexcept {
+    return static_cast<double>(turns) + static_cast<double>(extra) / kCostUnits;
+}
+// What so many turns with so many extra units take of virtual time. Linear in both.
+inline VirtualTime stretch(VirtualTime step, int64_t turns, int64_t extra) noexcept {
+    VirtualTime time = turns * step;
+    if (extra != 0)
+        time += extra * (step >> kCostShift);
+    return time;
+}
 
 enum class Place : uint8_t { parked, ready, waiting };
 
@@ -127,17 +151,18 @@ class FairQueue {
     void set_load(int32_t i, int32_t load) noexcept;
 
     // The active member that the next lead goes to, or -1. Charges nothing.
-    int32_t next() noexcept;
+    int32_t next(int64_t extra = 0) noexcept;
     // The same of one lane alone, by fair turns.
-    int32_t next_in(int32_t lane) noexcept;
+    int32_t next_in(int32_t lane, int64_t extra = 0) noexcept;
     // Gives a lead to the active member i (as a rule what next() said).
-    void charge(int32_t i) noexcept;
+    void charge(int32_t i, int64_t extra = 0) noexcept;
     // What a member of this weight that is not active is owed again for leads that never landed:
     // they were shared by those who are active in its lane now and by it, as far as is known. The
     // last lane stands for one that is no more.
-    double refund(int32_t lane, double weight, int64_t turns) const noexcept;
-    // Takes back `turns` leads that never landed; member i may be active or parked.
-    void give_back(int32_t i, int64_t turns) noexcept;
+    double refund(int32_t lane, double weight, int64_t turns, int64_t extra = 0) const noexcept;
+    // Takes back `turns` leads that never landed, and what they cost beyond one turn each; member i
+    // may be active or parked.
+    void give_back(int32_t i, int64_t turns, int64_t extra = 0) noexcept;
 
     // Makes an active member ineligible, keeping its deficit. Does nothing to a parked one.
     void park(int32_t i) noexcept;
@@ -162,9 +187,11 @@ class FairQueue {
 
     // For a lead that only `eligible` (active members, `count` of them) may take: as next(),
     // next_in() and charge(); the others are due nothing for it.
-    int32_t next_among(const int32_t* eligible, int32_t count) noexcept;
-    int32_t next_in_among(int32_t lane, const int32_t* eligible, int32_t count) noexcept;
-    void charge_among(int32_t i, const int32_t* eligible, int32_t count) noexcept;
+    int32_t next_among(const int32_t* eligible, int32_t count, int64_t extra = 0) noexcept;
+    int32_t next_in_among(int32_t lane, const int32_t* eligible, int32_t count,
+                          int64_t extra = 0) noexcept;
+    void charge_among(int32_t i, const int32_t* eligible, int32_t count,
+                      int64_t extra = 0) noexcept;
 
     // The first `max` (at most kMaxUpcoming) active members in the order in which the next leads
     // would go if nothing else changed, found without walking the heaps: exact for the first, near
@@ -196,10 +223,11 @@ class FairQueue {
     int32_t first_lane() noexcept;
     int32_t next_anywhere() const noexcept;
     int32_t least_among(const int32_t* eligible, int32_t count) const noexcept;
-    VirtualTime start_limit(const Lane& lane, VirtualTime lead_step) const noexcept;
+    VirtualTime start_limit(const Lane& lane, VirtualTime lead_step,
+                            int64_t extra = 0) const noexcept;
     VirtualTime step_among(int32_t lane, const int32_t* eligible, int32_t count) const noexcept;
     void pay(Lane& lane, double turns) noexcept;
-    void take_turn(int32_t i) noexcept;
+    void take_turn(int32_t i, int64_t extra) noexcept;
     void shift(int32_t i, VirtualTime by) noexcept;
     void shift_marked(int32_t lane, Place place, bool marked, VirtualTime by) noexcept;
     void advance_among(int32_t lane, const int32_t* eligible, int32_t count, int32_t sharing,

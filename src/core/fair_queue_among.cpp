@@ -30,18 +30,19 @@ int32_t FairQueue::least_among(const int32_t* eligible, int32_t count) const noe
     return found;
 }
 
-int32_t FairQueue::next_among(const int32_t* eligible, int32_t count) noexcept {
+int32_t FairQueue::next_among(const int32_t* eligible, int32_t count, int64_t extra) noexcept {
     if (q_.order == Order::least || q_.order == Order::places)
         return least_among(eligible, count);
     int32_t lane = q_.lane_count;
     for (int32_t k = 0; k < count; k++)
         if (m_[eligible[k]].place != Place::parked)
             lane = std::min(lane, m_[eligible[k]].lane);
-    return lane == q_.lane_count ? -1 : next_in_among(lane, eligible, count);
+    return lane == q_.lane_count ? -1 : next_in_among(lane, eligible, count, extra);
 }
 
-int32_t FairQueue::next_in_among(int32_t lane, const int32_t* eligible, int32_t count) noexcept {
-    Fixed limit = start_limit(lanes_[lane], step_among(lane, eligible, count));
+int32_t FairQueue::next_in_among(int32_t lane, const int32_t* eligible, int32_t count,
+                                 int64_t extra) noexcept {
+    Fixed limit = start_limit(lanes_[lane], step_among(lane, eligible, count), extra);
     int32_t ready = -1, waiting = -1;
     for (int32_t k = 0; k < count; k++) {
         int32_t i = eligible[k];
@@ -97,16 +98,18 @@ void FairQueue::advance_among(int32_t lane, const int32_t* eligible, int32_t cou
         m_[eligible[k]].marked = false;
 }
 
-void FairQueue::charge_among(int32_t i, const int32_t* eligible, int32_t count) noexcept {
+void FairQueue::charge_among(int32_t i, const int32_t* eligible, int32_t count,
+                             int64_t extra) noexcept {
     int32_t lane = m_[i].lane;
     int32_t sharing = 0;
     for (int32_t k = 0; k < count; k++)
         sharing += active_in(lane, eligible[k]) ? 1 : 0;
     if (m_[i].place == Place::parked ||
         sharing >= lanes_[lane].ready_count + lanes_[lane].waiting_count)
-        return charge(i);
-    advance_among(lane, eligible, count, sharing, step_among(lane, eligible, count));
-    take_turn(i);
+        return charge(i, extra);
+    advance_among(lane, eligible, count, sharing,
+                  stretch(step_among(lane, eligible, count), 1, extra));
+    take_turn(i, extra);
 }
 
 // The first `max` of a heap in its order: a node comes before those below it, so that the next one

@@ -118,7 +118,7 @@ LedgerLevel& Ledger::level_for(int32_t level) noexcept {
     return levels[k].number == level ? levels[k] : levels[level_count - 1];
 }
 
-void Ledger::charge(int32_t level, const LedgerKey& key) noexcept {
+void Ledger::charge(int32_t level, const LedgerKey& key, int64_t extra) noexcept {
     LedgerLevel& record = level_for(level);
     int32_t i = find(key, record.tag);
     if (i < 0) {
@@ -129,22 +129,24 @@ void Ledger::charge(int32_t level, const LedgerKey& key) noexcept {
             i = fresh++;
         entry_count++;
         entries[i].key = key;
-        entries[i].turns = 0;
+        entries[i].turns = entries[i].extra = 0;
         entries[i].next = record.first;
         record.first = i;
         record.entry_count++;
         link(i, record.tag);
     }
     entries[i].turns++;
+    entries[i].extra += extra;
 }
 
-bool Ledger::uncharge(int32_t level, const LedgerKey& key, int64_t turns) noexcept {
+bool Ledger::uncharge(int32_t level, const LedgerKey& key, int64_t turns, int64_t extra) noexcept {
     for (int32_t k = level_count - 1; k >= 0 && levels[k].number >= level; k--) {
         if (levels[k].number != level)
             continue;
         int32_t i = find(key, levels[k].tag);
         if (i < 0 || entries[i].turns < turns)
             return false;
+        entries[i].extra -= extra;
         entries[i].turns -= turns; // an entry of no turns stays: the next row is likely to need it
         return true;
     }
@@ -159,6 +161,7 @@ void Ledger::merge(LedgerLevel& into, const LedgerLevel& from) noexcept {
         int32_t twin = find(entries[i].key, into.tag);
         if (twin >= 0) {
             entries[twin].turns += entries[i].turns;
+            entries[twin].extra += entries[i].extra;
             release(i);
             continue;
         }
@@ -187,7 +190,7 @@ void Ledger::commit_level(int32_t level) noexcept {
     merge(parent, child);
 }
 
-bool Ledger::take(int32_t level, LedgerKey* key, int64_t* turns) noexcept {
+bool Ledger::take(int32_t level, LedgerKey* key, int64_t* turns, int64_t* extra) noexcept {
     while (level_count > 0 && levels[level_count - 1].number >= level) {
         LedgerLevel& top = levels[level_count - 1];
         int32_t i = top.first;
@@ -197,6 +200,7 @@ bool Ledger::take(int32_t level, LedgerKey* key, int64_t* turns) noexcept {
         }
         *key = entries[i].key;
         *turns = entries[i].turns;
+        *extra = entries[i].extra;
         top.first = entries[i].next;
         top.entry_count--;
         release(i);
@@ -208,7 +212,7 @@ bool Ledger::take(int32_t level, LedgerKey* key, int64_t* turns) noexcept {
 
 int64_t Ledger::total() const noexcept {
     int64_t sum = 0;
-    for_each([&sum](const LedgerKey&, int64_t turns) { sum += turns; });
+    for_each([&sum](const LedgerKey&, int64_t turns, int64_t) { sum += turns; });
     return sum;
 }
 

@@ -42,6 +42,7 @@ struct LedgerEntry {
     int32_t next; // within its level; in the list of free entries
     uint32_t tag; // of its level
     int64_t turns;
+    int64_t extra; // what the turns cost beyond one each, in units of the fair queue's kCostShift
 };
 
 struct LedgerLevel {
@@ -76,11 +77,12 @@ struct Ledger {
     // returns the old one, which the caller frees, or nullptr.
     void* move_to(void* new_block, int32_t new_capacity) noexcept;
 
-    // One turn more at this level. Only after needs_growth() said no.
-    void charge(int32_t level, const LedgerKey& key) noexcept;
-    // Takes back `turns` of this level for a pick whose row never came. False, and nothing done,
-    // when the level does not have so many.
-    bool uncharge(int32_t level, const LedgerKey& key, int64_t turns) noexcept;
+    // One turn more at this level, with what it costs beyond one. Only after needs_growth() said
+    // no.
+    void charge(int32_t level, const LedgerKey& key, int64_t extra = 0) noexcept;
+    // Takes back `turns` of this level, and what they cost, for a pick whose row never came. False,
+    // and nothing done, when the level does not have so many.
+    bool uncharge(int32_t level, const LedgerKey& key, int64_t turns, int64_t extra = 0) noexcept;
 
     // The subtransaction of this level ended well: its turns are its parent's now.
     void commit_level(int32_t level) noexcept;
@@ -92,25 +94,26 @@ struct Ledger {
     int64_t total() const noexcept;
 
     // The subtransaction of this level rolled back, with all below it: calls
-    // give_back(const LedgerKey&, int64_t turns) for each of their entries. An entry has left the
-    // ledger before its call, so that none is given back twice, whatever happens in the call.
+    // give_back(const LedgerKey&, int64_t turns, int64_t extra) for each of their entries. An entry
+    // has left the ledger before its call, so that none is given back twice, whatever happens in
+    // the call.
     template <typename Visitor> void drop_level(int32_t level, Visitor give_back) noexcept {
         LedgerKey key;
-        int64_t turns;
-        while (take(level, &key, &turns))
-            give_back(key, turns);
+        int64_t turns, extra;
+        while (take(level, &key, &turns, &extra))
+            give_back(key, turns, extra);
     }
-    // Calls visit(const LedgerKey&, int64_t turns) for each entry, the deepest level first. A key
-    // that several levels charged comes once for each.
+    // Calls visit(const LedgerKey&, int64_t turns, int64_t extra) for each entry, the deepest level
+    // first. A key that several levels charged comes once for each.
     template <typename Visitor> void for_each(Visitor visit) const noexcept {
         for (int32_t k = level_count - 1; k >= 0; k--)
             for (int32_t i = levels[k].first; i >= 0; i = entries[i].next)
                 if (entries[i].turns != 0)
-                    visit(entries[i].key, entries[i].turns);
+                    visit(entries[i].key, entries[i].turns, entries[i].extra);
     }
 
     // For drop_level(): removes one entry of `level` or deeper; false when there is none left.
-    bool take(int32_t level, LedgerKey* key, int64_t* turns) noexcept;
+    bool take(int32_t level, LedgerKey* key, int64_t* turns, int64_t* extra) noexcept;
 
   private:
     int32_t* bucket_of(const LedgerKey& key, uint32_t tag) const noexcept;

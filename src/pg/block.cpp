@@ -235,25 +235,28 @@ void rep_refresh(TenantBlock* block, int32 rep, const ZoneDays* zones) {
 
 double block_tag(TenantBlock* block, int32 member) {
     const core::Member* tag = block->tag(member);
-    core::VirtualTime moved = tag->step * block->member(member)->received;
+    const MemberState* m = block->member(member);
+    core::VirtualTime moved = core::stretch(tag->step, m->received, m->extra);
     return ldexp((double)(tag->start - moved), -64);
 }
 
 void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, int32 turns,
-                     const ZoneDays* zones) {
+                     const ZoneDays* zones, int64 extra) {
     if (member >= 0) {
         MemberState* m = block->member(member);
         PoolState* p = block->pool(m->pool);
         core::FairQueue queue = block->queue(p);
         m->received += turns;
         m->in_flight += turns;
+        m->extra += extra;
+        m->in_flight_extra += extra;
         days_add(&m->days, day, turns, turns);
         if (turns < 0 && m->in_flight == 0)
             block->tag(member)->last_turn = m->settled_turn;
         if (turns == 1 && m->reason == core::State::turn)
-            queue.charge(member - p->first_member);
+            queue.charge(member - p->first_member, extra);
         else
-            queue.give_back(member - p->first_member, -turns);
+            queue.give_back(member - p->first_member, -turns, -extra);
     }
     days_add(&block->rep(rep)->days, day, turns, turns);
     rep_open_add(block, rep, turns, turns);
@@ -265,9 +268,12 @@ void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, i
 
 // One aside has no place in its pool's queue. Its own new turns wait for that; but of a turn that
 // it had as a member it is owed again what it paid for it.
-static void charge_aside(TenantBlock* block, AsideMember* m, DateADT day, int32 turns) {
+static void charge_aside(TenantBlock* block, AsideMember* m, DateADT day, int32 turns,
+                         int64 extra) {
     m->state.received += turns;
     m->state.in_flight += turns;
+    m->state.extra += extra;
+    m->state.in_flight_extra += extra;
     days_add(&m->state.days, day, turns, turns);
     int32 pool = block_find_pool(block, m->pool);
     if (turns > 0) {
@@ -278,20 +284,21 @@ static void charge_aside(TenantBlock* block, AsideMember* m, DateADT day, int32 
     m->paid -= paid;
     if (pool >= 0)
         m->tag.parked_deficit +=
-            block->queue(block->pool(pool)).refund(m->tag.lane, m->tag.weight, paid);
+            block->queue(block->pool(pool))
+                .refund(m->tag.lane, m->tag.weight, paid, paid == 0 ? 0 : extra * paid / turns);
     if (m->state.in_flight == 0)
         m->tag.last_turn = m->state.settled_turn;
 }
 
 void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
-                  const ZoneDays* zones) {
+                  const ZoneDays* zones, int64 extra) {
     int32 r = block_find_rep(block, rep);
     int32 i = pool == 0 ? -1 : block_find_member_of(block, pool, rep);
     AsideMember* aside = pool == 0 || i >= 0 ? NULL : aside_find_member(block, pool, rep);
     if (aside != NULL)
-        charge_aside(block, aside, day, turns);
+        charge_aside(block, aside, day, turns, extra);
     if (r >= 0)
-        block_charge_at(block, r, i, day, turns, zones);
+        block_charge_at(block, r, i, day, turns, zones, extra);
     else if (AsideRep* other = aside_find_rep(block, rep)) {
         days_add(&other->days, day, turns, turns);
         other->open.used += turns;
@@ -299,7 +306,8 @@ void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 
     }
 }
 
-void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns) {
+void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
+                  int64 extra) {
     int32 r = block_find_rep(block, rep);
     AsideRep* other = r >= 0 ? NULL : aside_find_rep(block, rep);
     if (r >= 0 || other != NULL) {
@@ -314,6 +322,7 @@ void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 
         return;
     MemberState* m = aside != NULL ? &aside->state : block->member(i);
     m->in_flight -= turns;
+    m->in_flight_extra -= extra;
     days_add(&m->days, day, 0, -turns);
     if (m->in_flight == 0)
         m->settled_turn = aside != NULL ? aside->tag.last_turn : block->tag(i)->last_turn;

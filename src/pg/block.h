@@ -97,6 +97,8 @@ struct MemberState {
     uint64 settled_turn; // its tag's last_turn when nothing of it was last in flight
     int64 received;      // leads given, in flight included
     int64 in_flight;
+    int64 extra; // what those given cost beyond one turn each, in the queue's units
+    int64 in_flight_extra;
     DayCounts days;
 };
 
@@ -135,6 +137,7 @@ struct PoolState {
     TimestampTz steady_from, steady_until;
     int32 steady_timeout;
     bool presence_required;
+    bool by_value; // a lead costs its value
 };
 
 // A skill, and the reps who have it: the holders from first_holder on, by rep index.
@@ -259,13 +262,15 @@ double block_tag(TenantBlock* block, int32 member);
 
 // Charges `turns` leads on `day`: pool id, 0 for none. Negative turns are given back in full.
 // Members that reach their cap by it are parked, those that come below it again join.
+// `extra` is what they cost beyond one turn each.
 void block_charge(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
-                  const ZoneDays* zones);
+                  const ZoneDays* zones, int64 extra = 0);
 // The same of a rep and member of the block by index, member -1 for none.
 void block_charge_at(TenantBlock* block, int32 rep, int32 member, DateADT day, int32 turns,
-                     const ZoneDays* zones);
+                     const ZoneDays* zones, int64 extra = 0);
 // The charged turns have landed: they stay used and are no longer in flight.
-void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns);
+void block_settle(TenantBlock* block, int32 pool, int64 rep, DateADT day, int32 turns,
+                  int64 extra = 0);
 
 // Tells the rep's pools that go by open leads how many it has now.
 void rep_load_changed(TenantBlock* block, int32 rep);
@@ -279,6 +284,7 @@ struct Held {
     int64 rep;
     DateADT day;
     int32 turns;
+    int64 extra = 0; // what they cost beyond one turn each
 };
 void block_keep(TenantBlock* block, const Held* held, const ZoneDays* zones);
 void block_drop(TenantBlock* block, const Held* held, const ZoneDays* zones);

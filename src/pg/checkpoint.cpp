@@ -33,6 +33,8 @@ struct Image {
     Datum* received;
     Datum* deficit;
     Datum* start;
+    Datum* extra;
+    bool has_extra; // of anybody
     Datum* ticket_in_flight;
 };
 
@@ -45,7 +47,8 @@ static void image_members(Image* image, TenantBlock* block) {
         for (int32 k = 0; k < pool->queue.member_count; k++) {
             const MemberState* member = block->member(pool->first_member + k);
             if (member->reason == core::State::turn)
-                block->lane_of(pool->first_member + k)->scratch += (double)member->in_flight;
+                block->lane_of(pool->first_member + k)->scratch +=
+                    core::cost_of(member->in_flight, member->in_flight_extra);
         }
         for (int32 k = 0; k < pool->queue.member_count; k++) {
             int32 i = pool->first_member + k;
@@ -54,7 +57,8 @@ static void image_members(Image* image, TenantBlock* block) {
             // as if nothing in flight had been given out
             const core::Lane* lane = block->lane_of(i);
             double passed = lane->scratch * ldexp((double)lane->lead_step, -64);
-            double deficit = queue.deficit(k) + (double)member->in_flight;
+            double deficit =
+                queue.deficit(k) + core::cost_of(member->in_flight, member->in_flight_extra);
             if (member->reason == core::State::turn)
                 deficit -= tag->weight * passed;
             image->pool[image->members] = Int32GetDatum(pool->id);
@@ -63,6 +67,9 @@ static void image_members(Image* image, TenantBlock* block) {
             image->deficit[image->members] = Float8GetDatum(deficit);
             image->start[image->members] =
                 Float8GetDatum(ldexp((double)lane->now, -64) - passed - deficit / tag->weight);
+            int64 extra = member->extra - member->in_flight_extra;
+            image->extra[image->members] = Int64GetDatum(extra);
+            image->has_extra = image->has_extra || extra != 0;
             image->members++;
         }
     }
@@ -109,8 +116,8 @@ static Datum array_of(Datum* values, int count, Oid type) {
 static void image_allocate(Image* image, int32 members, int32 tickets) {
     image->room_members = members;
     image->room_in_flight = tickets;
-    Datum** columns[] = {&image->pool, &image->rep, &image->received, &image->deficit,
-                         &image->start};
+    Datum** columns[] = {&image->pool,    &image->rep,   &image->received,
+                         &image->deficit, &image->start, &image->extra};
     for (Datum** column : columns)
         *column = static_cast<Datum*>(
             MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * (members + 1)));
@@ -166,8 +173,8 @@ static void image_store(const Image* image, int64 tenant) {
     OwnerScope owner;
     owner_scope_begin(&owner);
     SPI_connect();
-    Oid types[] = {INT8OID,      INT8OID,      TIMESTAMPTZOID, INT8ARRAYOID,  INT4ARRAYOID,
-                   INT8ARRAYOID, INT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID};
+    Oid types[] = {INT8OID,      INT8OID,      TIMESTAMPTZOID, INT8ARRAYOID,   INT4ARRAYOID,
+                   INT8ARRAYOID, INT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, INT8ARRAYOID};
     Datum values[] = {Int64GetDatum(tenant),
                       Int64GetDatum(image->ticket),
                       TimestampTzGetDatum(image->since),
@@ -176,14 +183,16 @@ static void image_store(const Image* image, int64 tenant) {
                       array_of(image->rep, image->members, INT8OID),
                       array_of(image->received, image->members, INT8OID),
                       array_of(image->deficit, image->members, FLOAT8OID),
-                      array_of(image->start, image->members, FLOAT8OID)};
+                      array_of(image->start, image->members, FLOAT8OID),
+                      image->has_extra ? array_of(image->extra, image->members, INT8OID) : 0};
+    const char* nulls = image->has_extra ? NULL : "         n";
     // ON CONFLICT: somebody may just have written one with this ticket
     int result = SPI_execute_with_args(
         "INSERT INTO leadroute.checkpoint (tenant, ticket, taken_at, since, in_flight, pools, reps,"
-        " received, deficit, start)"
-        " VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9)"
+        " received, deficit, start, extra)"
+        " VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10)"
         " ON CONFLICT DO NOTHING",
-        9, types, values, NULL, false, 0);
+        10, types, values, nulls, false, 0);
     if (result != SPI_OK_INSERT)
         elog(ERROR, "cannot write a checkpoint: %s", SPI_result_code_string(result));
     delete_older(tenant, image->ticket);
@@ -322,7 +331,7 @@ static int compare_members(const void* a, const void* b) {
 
 static void fill_checkpoint(Checkpoint* checkpoint, SPITupleTable* table, MemoryContext context) {
     bool isnull;
-    int tickets, pools, reps, received, deficits, starts;
+    int tickets, pools, reps, received, deficits, starts, extras;
     checkpoint->ticket = DatumGetInt64(SPI_getbinval(table->vals[0], table->tupdesc, 1, &isnull));
     checkpoint->since =
         DatumGetTimestampTz(SPI_getbinval(table->vals[0], table->tupdesc, 2, &isnull));
@@ -332,8 +341,10 @@ static void fill_checkpoint(Checkpoint* checkpoint, SPITupleTable* table, Memory
     int64* total = static_cast<int64*>(array_values(table, 6, &received));
     double* deficit = static_cast<double*>(array_values(table, 7, &deficits));
     double* start = static_cast<double*>(array_values(table, 8, &starts));
+    int64* extra = static_cast<int64*>(array_values(table, 9, &extras));
     checkpoint->found = pools == reps && reps == received && received == deficits &&
-                        deficits == starts && !TIMESTAMP_IS_NOBEGIN(checkpoint->since);
+                        deficits == starts && (extra == NULL || extras == starts) &&
+                        !TIMESTAMP_IS_NOBEGIN(checkpoint->since);
     if (!checkpoint->found)
         return;
     checkpoint->in_flight_count = tickets;
@@ -346,7 +357,8 @@ static void fill_checkpoint(Checkpoint* checkpoint, SPITupleTable* table, Memory
     checkpoint->members = static_cast<CheckpointMember*>(
         MemoryContextAllocHuge(context, sizeof(CheckpointMember) * (pools + 1)));
     for (int i = 0; i < pools; i++)
-        checkpoint->members[i] = {pool[i], rep[i], total[i], deficit[i], start[i]};
+        checkpoint->members[i] = {pool[i],    rep[i],   total[i],
+                                  deficit[i], start[i], extra == NULL ? 0 : extra[i]};
     qsort(checkpoint->members, pools, sizeof(CheckpointMember), compare_members);
 }
 
@@ -360,7 +372,7 @@ void checkpoint_read(int64 tenant, Checkpoint* checkpoint) {
     Oid types[] = {INT8OID};
     Datum values[] = {Int64GetDatum(tenant)};
     if (SPI_execute_with_args(
-            "SELECT ticket, since, in_flight, pools, reps, received, deficit, start"
+            "SELECT ticket, since, in_flight, pools, reps, received, deficit, start, extra"
             " FROM leadroute.checkpoint WHERE tenant = $1"
             " ORDER BY ticket DESC LIMIT 1",
             1, types, values, NULL, true, 1) != SPI_OK_SELECT)

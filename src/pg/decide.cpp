@@ -3,6 +3,7 @@
 #include "alert.h"
 #include "backlog.h"
 #include "frame.h"
+#include "lead_value.h"
 #include "sticky.h"
 
 extern "C" {
@@ -73,6 +74,7 @@ static void take(const Pick* picked, Decision* d) {
     row->has_deficit = picked->pool != 0;
     row->deficit = (float4)picked->deficit;
     row->tag = picked->tag;
+    row->extra = picked->extra;
 }
 
 static void count(const TenantKey* key, Counter counter) {
@@ -127,13 +129,13 @@ static void read_contact(const TenantRules* rules, const Lead* lead, StickyConta
                                            : StickyStep::none;
 }
 
-// Puts an error of sticky_on before those of the rules, as one of rule 0.
+// Puts an error of sticky_on before those of the rules.
 static void add_failure(const StickyContact* contact, RuleFailures* failures) {
     if (!contact->on || contact->sqlstate == 0)
         return;
     int kept = Min(failures->count, kMaxFailures - 1);
     memmove(&failures->failure[1], &failures->failure[0], sizeof(RuleFailure) * kept);
-    failures->failure[0] = {0, contact->sqlstate};
+    failures->failure[0] = {kStickyFailure, contact->sqlstate};
     failures->count++;
     strlcpy(failures->first_message, contact->message, sizeof(failures->first_message));
 }
@@ -181,14 +183,12 @@ static bool give_known(LeadTable* table, TenantRules* rules, const Lead* lead,
 }
 
 // Finds the rule, and says whom it asks for a taker.
-static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
-                         const StickyContact* contact, Decision* d) {
+static PickRequest match_rule(LeadTable* table, TenantRules* rules, const Lead* lead,
+                              const StickyContact* contact, Decision* d) {
     TimestampTz now = d->row.decided_at;
     d->rule = rules_match(rules->rules, lead->slot, now, &d->failures);
     add_failure(contact, &d->failures);
     const Rule* rule = d->rule;
-    if (d->failures.count > 0)
-        explain_failures(&d->failures);
     explain_misses(rules_misses(rules->rules));
     if (rule == NULL) {
         explanation.note = core::Note::unmatched;
@@ -201,6 +201,24 @@ static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
     const RuleAsk* ask = rules_asked(rules->rules);
     return {&lead->key,      ask->pool, ask->rep,   rule->overflow_pool,
             ref_need(table), now,       ask->needs, place_of(table, lead)};
+}
+
+static bool goes_by_value(const TenantRules* rules, int32 pool) {
+    for (int i = 0; i < rules->value_pool_count; i++)
+        if (rules->value_pools[i] == pool)
+            return true;
+    return false;
+}
+
+// What the lead is worth is asked where it may matter alone.
+static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
+                         const StickyContact* contact, Decision* d) {
+    PickRequest request = match_rule(table, rules, lead, contact, d);
+    if (goes_by_value(rules, request.pool) || goes_by_value(rules, request.overflow_pool))
+        request.value = lead_value(rules->rules, lead->slot, &d->failures);
+    if (d->failures.count > 0)
+        explain_failures(&d->failures);
+    return request;
 }
 
 static void settle(LeadTable* table, TenantRules* rules, const PickRequest* request,
@@ -341,8 +359,11 @@ void decide_alerts(const LeadTable* table, const Lead* lead, const Decision* d) 
     alert.lead_id = lead->id;
     for (int i = 0; i < Min(d->failures.count, kMaxFailures); i++) {
         alert.kind = "rule_error";
-        alert.rule = d->failures.failure[i].rule;
-        alert.message = i == 0 ? d->failures.first_message : "the rule raised an error";
+        int64 rule = d->failures.failure[i].rule;
+        alert.rule = rule == kValueFailure ? 0 : rule;
+        alert.message = i == 0                  ? d->failures.first_message
+                        : rule == kValueFailure ? "value_expression raised an error"
+                                                : "the rule raised an error";
         raise_alert(&alert);
     }
     if (d->alert == NULL)

@@ -42,7 +42,10 @@ static const Wording kWordings[] = {
     {"key of territory", "Give an expression over the lead's columns, such as postal_code.",
      "A key is an SQL expression over the columns of one lead; it sees nothing else."},
     {"sticky_on of lead table", "Give an expression over the lead's columns, such as lower(email).",
-     "It is an SQL expression over the columns of one lead; it sees nothing else."}};
+     "It is an SQL expression over the columns of one lead; it sees nothing else."},
+    {"value_expression of lead table",
+     "Give a number over the lead's columns, such as deal_value * probability.",
+     "It is an SQL expression over the columns of one lead that gives a number."}};
 
 static const Wording* wording(const Condition* condition) {
     return &kWordings[static_cast<int>(condition->use)];
@@ -263,13 +266,15 @@ static bool check_node(Node* node, void* context) {
 static Node* transform(const Condition* condition, ParseState* parse, Node* raw) {
     if (condition->use == ExpressionUse::condition)
         return transformWhereClause(parse, raw, EXPR_KIND_TRIGGER_WHEN, "a condition");
-    bool needs = condition->use == ExpressionUse::needs;
+    bool key = condition->use == ExpressionUse::key;
     Node* tree = transformExpr(parse, raw, EXPR_KIND_TRIGGER_WHEN);
     Oid type = exprType(tree);
-    Oid wanted = needs ? TEXTARRAYOID : TEXTOID;
+    Oid wanted = condition->use == ExpressionUse::value   ? FLOAT8OID
+                 : condition->use == ExpressionUse::needs ? TEXTARRAYOID
+                                                          : TEXTOID;
     Node* cast = coerce_to_target_type(
-        parse, tree, type, wanted, -1, needs ? COERCION_ASSIGNMENT : COERCION_EXPLICIT,
-        needs ? COERCE_IMPLICIT_CAST : COERCE_EXPLICIT_CAST, exprLocation(tree));
+        parse, tree, type, wanted, -1, key ? COERCION_EXPLICIT : COERCION_ASSIGNMENT,
+        key ? COERCE_EXPLICIT_CAST : COERCE_IMPLICIT_CAST, exprLocation(tree));
     if (cast == NULL)
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                         errmsg("it must be of type %s, not %s", format_type_be(wanted),

@@ -26,7 +26,8 @@ enum class ExpressionUse {
     condition, // boolean
     needs,     // text[]
     key,       // of any type, taken as text
-    contact    // likewise
+    contact,   // likewise
+    value      // a number, taken as float8
 };
 
 struct Condition {

@@ -150,7 +150,7 @@ static void give_up_unconfirmed(Frame* frame) {
         if (d->confirmed || !d->row.has_day)
             continue;
         if (d->slot != NULL)
-            charge_undo(d->slot, d->row.pool, d->row.rep, d->row.day);
+            charge_undo(d->slot, d->row.pool, d->row.rep, d->row.day, d->row.extra);
         charge_undo_draft();
     }
     frame->first = frame->last = frame->cursor = NULL;

@@ -53,15 +53,17 @@ static void credit(TenantBlock* block, const Held* held, const ZoneDays* zones) 
         MemberState* m = block->member(i);
         PoolState* pool = block->pool(m->pool);
         m->received -= held->turns;
-        block->queue(pool).give_back(i - pool->first_member, held->turns);
+        m->extra -= held->extra;
+        block->queue(pool).give_back(i - pool->first_member, held->turns, held->extra);
         credit_day(&m->days, held);
     } else if (AsideMember* aside = aside_find_member(block, held->pool, held->rep)) {
         int32 pool = block_find_pool(block, held->pool);
         aside->state.received -= held->turns;
+        aside->state.extra -= held->extra;
         if (pool >= 0)
             aside->tag.parked_deficit +=
                 block->queue(block->pool(pool))
-                    .refund(aside->tag.lane, aside->tag.weight, held->turns);
+                    .refund(aside->tag.lane, aside->tag.weight, held->turns, held->extra);
         credit_day(&aside->state.days, held);
     }
     DayCounts* days = block_rep_days(block, held->rep);
@@ -75,7 +77,7 @@ static void credit(TenantBlock* block, const Held* held, const ZoneDays* zones) 
 void block_keep(TenantBlock* block, const Held* held, const ZoneDays* zones) {
     switch (held->effect) {
     case core::Effect::turn:
-        block_settle(block, held->pool, held->rep, held->day, held->turns);
+        block_settle(block, held->pool, held->rep, held->day, held->turns, held->extra);
         break;
     case core::Effect::end:
         end_open(block, held->rep, held->turns, zones);
@@ -89,7 +91,7 @@ void block_keep(TenantBlock* block, const Held* held, const ZoneDays* zones) {
 
 void block_drop(TenantBlock* block, const Held* held, const ZoneDays* zones) {
     if (held->effect == core::Effect::turn) {
-        block_charge(block, held->pool, held->rep, held->day, -held->turns, zones);
+        block_charge(block, held->pool, held->rep, held->day, -held->turns, zones, -held->extra);
     } else if (held->effect == core::Effect::end) {
         OpenCount* open = block_rep_open(block, held->rep);
         if (open != NULL)

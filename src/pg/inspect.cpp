@@ -78,6 +78,7 @@ struct OwnTotal {
     int64 rep;
     DateADT day; // DATEVAL_NOBEGIN: any
     int64 turns;
+    int64 extra;  // what they cost beyond one each
     bool returns; // less those that it credits back
 };
 
@@ -86,23 +87,26 @@ static void add_own(void* context, const Held* charge) {
     if (charge->rep != total->rep || (total->pool >= 0 && charge->pool != total->pool) ||
         (total->day != DATEVAL_NOBEGIN && charge->day != total->day))
         return;
-    if (charge->effect == total->effect)
+    if (charge->effect == total->effect) {
         total->turns += charge->turns;
+        total->extra += charge->extra;
+    }
     // what is credited is in the record as returned, in memory not yet
     else if (total->effect == core::Effect::turn && total->returns &&
              (charge->effect == core::Effect::credit_day ||
-              (charge->effect == core::Effect::credit && total->day == DATEVAL_NOBEGIN)))
+              (charge->effect == core::Effect::credit && total->day == DATEVAL_NOBEGIN))) {
         total->turns -= charge->turns;
+        total->extra -= charge->extra;
+    }
 }
 
 // This transaction's own turns in `block`. A draft's block has them as given, none in flight.
-static int64 own_turns(const Look* l, const TenantBlock* block, int32 pool, int64 rep,
-                       DateADT day) {
-    if (block != l->counts)
-        return 0;
-    OwnTotal total = {core::Effect::turn, pool, rep, day, 0, true};
-    charge_visit(l->slot, add_own, &total);
-    return total.turns;
+static OwnTotal own_turns(const Look* l, const TenantBlock* block, int32 pool, int64 rep,
+                          DateADT day) {
+    OwnTotal total = {core::Effect::turn, pool, rep, day, 0, 0, true};
+    if (block == l->counts)
+        charge_visit(l->slot, add_own, &total);
+    return total;
 }
 
 static Datum cap_value(int32 cap, bool* isnull) {
@@ -127,7 +131,7 @@ static void put_days(const Look* l, ReturnSetInfo* rows, const TenantBlock* bloc
         values[n++] = DateADTGetDatum(days->slot[i].day);
         values[n++] = Int32GetDatum(days->slot[i].used);
         values[n++] = Int32GetDatum(days->slot[i].in_flight);
-        values[n++] = Int32GetDatum((int32)own_turns(l, block, pool, rep, days->slot[i].day));
+        values[n++] = Int32GetDatum((int32)own_turns(l, block, pool, rep, days->slot[i].day).turns);
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
 }
@@ -145,7 +149,8 @@ PG_FUNCTION_INFO_V1(leadroute_memory);
 PG_FUNCTION_INFO_V1(leadroute_event_worker);
 
 // _pool_memory(tenant) -> (pool, rep, weight, received, in_flight, own_in_flight, deficit, active,
-// reason, member_used, member_cap, rep_used, rep_cap, open_used, open_cap)
+// reason, member_used, member_cap, rep_used, rep_cap, open_used, open_cap, extra, in_flight_extra,
+// own_extra)
 Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
     Look l;
     look(&l, PG_GETARG_INT64(0));
@@ -161,15 +166,15 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         TenantBlock *counts, *rep_block;
         const MemberState* counted = member_counts(&l, pool->id, rep->id, &counts);
         const DayCounts* rep_days = rep_counts(&l, rep->id, &rep_block);
-        int64 own = own_turns(&l, counts, pool->id, rep->id, DATEVAL_NOBEGIN);
-        Datum values[15];
-        bool nulls[15] = {};
+        const OwnTotal own = own_turns(&l, counts, pool->id, rep->id, DATEVAL_NOBEGIN);
+        Datum values[18];
+        bool nulls[18] = {};
         values[0] = Int32GetDatum(pool->id);
         values[1] = Int64GetDatum(rep->id);
         values[2] = Float8GetDatum(l.block->tag(i)->weight);
         values[3] = Int64GetDatum(counted->received);
         values[4] = Int32GetDatum((int32)counted->in_flight);
-        values[5] = Int32GetDatum((int32)own);
+        values[5] = Int32GetDatum((int32)own.turns);
         values[6] = Float8GetDatum(l.block->queue(pool).deficit(i - pool->first_member));
         values[7] = BoolGetDatum(state == core::State::turn);
         nulls[8] = state == core::State::turn;
@@ -183,6 +188,9 @@ Datum leadroute_pool_memory(PG_FUNCTION_ARGS) {
         nulls[13] = open->known != OpenKnown::yes;
         values[13] = Int32GetDatum(open->used);
         values[14] = cap_value(rep->open_cap, &nulls[14]);
+        values[15] = Int64GetDatum(counted->extra);
+        values[16] = Int64GetDatum(counted->in_flight_extra);
+        values[17] = Int64GetDatum(own.extra);
         tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
     }
     return (Datum)0;
@@ -226,8 +234,8 @@ Datum leadroute_open_memory(PG_FUNCTION_ARGS) {
         if (open->known != OpenKnown::yes)
             continue;
         bool shared_count = l.counts != NULL && open == block_rep_open(l.counts, rep, l.aside);
-        OwnTotal turns = {core::Effect::turn, -1, rep, DATEVAL_NOBEGIN, 0, false};
-        OwnTotal ended = {core::Effect::end, -1, rep, DATEVAL_NOBEGIN, 0, false};
+        OwnTotal turns = {core::Effect::turn, -1, rep, DATEVAL_NOBEGIN, 0, 0, false};
+        OwnTotal ended = {core::Effect::end, -1, rep, DATEVAL_NOBEGIN, 0, 0, false};
         if (shared_count) {
             charge_visit(l.slot, add_own, &turns);
             charge_visit(l.slot, add_own, &ended);

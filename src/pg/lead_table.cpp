@@ -1,6 +1,7 @@
 // The session's knowledge of lead relations; see lead_table.h.
 #include "lead_table.h"
 #include "alert.h"
+#include "lead_value.h"
 #include "placement.h"
 #include "transaction.h"
 
@@ -120,6 +121,10 @@ static AttrNumber location_column(Relation relation, const char* name) {
     return number;
 }
 
+static char* kept(const LeadTable* table, const char* text) {
+    return text == NULL ? NULL : MemoryContextStrdup(table->context, text);
+}
+
 // Reads the attachment's row and finds its columns in this relation.
 static void describe(LeadTable* table, Relation relation) {
     OwnerScope owner;
@@ -129,7 +134,8 @@ static void describe(LeadTable* table, Relation relation) {
     Oid types[] = {INT4OID};
     Datum values[] = {Int32GetDatum(table->id)};
     if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool,"
-                              " location_column, sticky_on IS NOT NULL"
+                              " location_column, sticky_on IS NOT NULL, value_expression,"
+                              " value_author"
                               " FROM leadroute.lead_table WHERE id = $1",
                               1, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
@@ -146,10 +152,11 @@ static void describe(LeadTable* table, Relation relation) {
     table->tenant_column = InvalidAttrNumber;
     if (tenant != NULL)
         table->tenant_column = named_column(relation, tenant, "tenant");
-    char* fallback = text_column(5);
-    table->fallback_pool = fallback == NULL ? NULL : MemoryContextStrdup(table->context, fallback);
+    table->fallback_pool = kept(table, text_column(5));
     table->location_column = location_column(relation, text_column(6));
     table->sticky = strcmp(text_column(7), "t") == 0;
+    table->value = kept(table, text_column(8));
+    table->value_author = kept(table, text_column(9));
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
@@ -281,6 +288,30 @@ static void read_fallback(const LeadTable* table, TenantRules* tenant) {
     }
 }
 
+// The pools with the method value, and those that a lead may reach one from.
+static void read_value_pools(const LeadTable* table, TenantRules* tenant) {
+    if (table->value == NULL)
+        return;
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(tenant->key.tenant)};
+    if (SPI_execute_with_args(
+            "WITH RECURSIVE reaches AS ("
+            " SELECT p.id, p.name FROM leadroute.pool p WHERE p.tenant = $1 AND p.method = 'value'"
+            " UNION SELECT p.id, p.name FROM leadroute.pool p JOIN reaches r"
+            "   ON p.overflow_pool = r.name WHERE p.tenant = $1)"
+            " SELECT id FROM reaches",
+            1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.pool");
+    tenant->value_pool_count = static_cast<int>(SPI_processed);
+    tenant->value_pools = static_cast<int32*>(
+        MemoryContextAlloc(tenant->context, sizeof(int32) * (SPI_processed + 1)));
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        tenant->value_pools[i] =
+            DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+    }
+}
+
 // What the owner column and the fallback need to know of the tenant.
 static void read_around(const LeadTable* table, TenantRules* tenant) {
     OwnerScope owner;
@@ -290,14 +321,21 @@ static void read_around(const LeadTable* table, TenantRules* tenant) {
     if (ref_need(table) != RefNeed::none)
         read_refs(tenant);
     read_fallback(table, tenant);
+    read_value_pools(table, tenant);
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
 }
 
+static void compile_value(const LeadTable* table, const TenantRules* tenant, Relation relation) {
+    if (tenant->value_pool_count > 0)
+        lead_value_compile(tenant->rules, relation, table->name, table->value, table->value_author);
+}
+
 static void compile(LeadTable* table, TenantRules* tenant, Relation relation) {
     tenant->rules = rules_compile(relation, table->id, tenant->key.tenant, tenant->context);
     read_around(table, tenant);
+    compile_value(table, tenant, relation);
 }
 
 TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const TenantKey* key) {
@@ -306,6 +344,7 @@ TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const Tena
     tenant->key = *key;
     tenant->rules = rules_rehearse(relation, table->id, key->tenant);
     read_around(table, tenant);
+    compile_value(table, tenant, relation);
     return tenant;
 }
 

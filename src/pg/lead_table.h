@@ -18,6 +18,8 @@ struct TenantRules {
     RuleSet* rules;
     HTAB* refs;          // rep id -> ref, for owner columns that take a ref
     int32 fallback_pool; // id, 0: none
+    int32* value_pools;  // ids of the pools that a lead's value matters to
+    int value_pool_count;
     uint64 generation;
     uint64 serial;
     uint64 checked_for; // statement for which all this was found current
@@ -44,6 +46,8 @@ struct LeadTable {
     char after_enabled;        // its pg_trigger.tgenabled
     char* name;
     char* fallback_pool; // name, or NULL
+    char* value;         // value_expression, or NULL
+    char* value_author;
     TenantRules* tenants;
     int tenant_count;
 };

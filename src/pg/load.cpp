@@ -218,7 +218,7 @@ void tenant_drafts_drop(void) {
 static void settle_own(void* block, const Held* held) {
     if (held->effect == core::Effect::turn)
         block_settle(static_cast<TenantBlock*>(block), held->pool, held->rep, held->day,
-                     held->turns);
+                     held->turns, held->extra);
 }
 
 static bool knows_all_of(TenantBlock* known, TenantBlock* block) {

@@ -43,7 +43,8 @@ static void settle_xid(TenantSlot* slot, TransactionId xid, bool committed) {
             i++;
             continue;
         }
-        const Held held = {charge->effect, charge->pool, charge->rep, charge->day, charge->turns};
+        const Held held = {charge->effect, charge->pool,  charge->rep,
+                           charge->day,    charge->turns, charge->extra};
         slot_end_held(slot, &held, committed, zones);
         list[i] = list[--slot->pending_count];
     }

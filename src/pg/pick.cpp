@@ -68,9 +68,10 @@ static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
 static void settle_draft(Site* site, const Pick* result) {
     if (!site->draft)
         return;
-    block_settle(site->block, result->pool, result->rep, result->day, 1);
+    block_settle(site->block, result->pool, result->rep, result->day, 1, result->extra);
     if (site->beside != NULL)
-        block_charge(site->beside, result->pool, result->rep, result->day, 1, site->zones);
+        block_charge(site->beside, result->pool, result->rep, result->day, 1, site->zones,
+                     result->extra);
 }
 
 // Charges member k of the pool, among the filtered ones when there is a filter.
@@ -80,12 +81,14 @@ static void charge_member(Site* site, PoolState* pool, int32 k) {
     RepState* rep = site->block->rep(m->rep);
     DateADT day = site->zones->day[rep->zone];
     if (!site->filter) {
-        block_charge_at(site->block, m->rep, member, day, 1, site->zones);
+        block_charge_at(site->block, m->rep, member, day, 1, site->zones, site->extra);
         return;
     }
-    site->block->queue(pool).charge_among(k, site->filtered, site->filtered_count);
+    site->block->queue(pool).charge_among(k, site->filtered, site->filtered_count, site->extra);
     m->received++;
     m->in_flight++;
+    m->extra += site->extra;
+    m->in_flight_extra += site->extra;
     days_add(&m->days, day, 1, 1);
     days_add(&rep->days, day, 1, 1);
     rep_open_add(site->block, m->rep, 1, 1);
@@ -98,6 +101,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
     core::FairQueue queue = block->queue(pool);
     recheck(site, pool);
     site->filter = takes_filter(site, pool);
+    site->extra = pool->by_value ? lead_extra(site, pool) : 0;
     for (;;) {
         if (site->filter)
             filter_members(site, pool);
@@ -115,6 +119,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
         charge_member(site, pool, k);
         result->deficit = queue.deficit(k);
         result->tag = block_tag(block, member);
+        result->extra = site->extra;
         settle_draft(site, result);
         explain_pool(site, pool_index, member);
         return true;
@@ -252,7 +257,8 @@ static void act_shared(const TenantKey* key, Site* site, Action action, Pick* re
         LWLockRelease(slot_lock(slot));
         if (done) {
             if (result->found)
-                charge_note(slot, result->pool, result->rep, result->day);
+                charge_note(slot, result->pool, result->rep, result->day, core::Effect::turn,
+                            result->extra);
             return;
         }
         CHECK_FOR_INTERRUPTS();
@@ -302,7 +308,8 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
     if (!result->found)
         return;
     if (loaded) {
-        charge_note(slot, result->pool, result->rep, result->day);
+        charge_note(slot, result->pool, result->rep, result->day, core::Effect::turn,
+                    result->extra);
         return;
     }
     // whoever loads the tenant before this commits does not count these turns, and without a ticket

@@ -20,6 +20,7 @@ struct PickRequest {
     const Needs* needs;       // NULL: none
     const core::Spot* place;  // of the lead; NULL: not known
     bool known_owner = false; // the target rep is the known owner of the lead's contact
+    double value = 0;         // of the lead; 0: not known
 };
 
 struct Pick {
@@ -35,6 +36,7 @@ struct Pick {
     int32 open_cap;
     double deficit; // of the member, after this turn
     double tag;     // block_tag() of the member
+    int64 extra;    // what the turn cost beyond one
     int64 ticket;
     TenantSlot* slot; // charged; NULL: a draft's own copy alone was
 };

@@ -100,13 +100,28 @@ static int32 next_near_among(Site* site, PoolState* pool) {
                                                               site->filtered_count);
 }
 
+// --- value ---
+
+int64 lead_extra(Site* site, const PoolState* pool) {
+    if (site->request->value > 0)
+        return core::extra_of(site->request->value);
+    double extra = 0, leads = 0;
+    for (int32 k = 0; k < pool->queue.member_count; k++) {
+        const MemberState* member = site->block->member(pool->first_member + k);
+        extra += (double)member->extra;
+        leads += (double)member->received;
+    }
+    return leads > 0 ? (int64)(extra / leads) : 0;
+}
+
 // --- all methods ---
 
 int32 next_member(Site* site, PoolState* pool) {
     core::FairQueue queue = site->block->queue(pool);
     if (by_distance(site, pool))
         return site->filter ? next_near_among(site, pool) : next_near(site, pool);
-    return site->filter ? queue.next_among(site->filtered, site->filtered_count) : queue.next();
+    return site->filter ? queue.next_among(site->filtered, site->filtered_count, site->extra)
+                        : queue.next(site->extra);
 }
 
 int32 upcoming_members(Site* site, PoolState* pool, int32* out, int32 max) {
@@ -123,6 +138,8 @@ int32 upcoming_members(Site* site, PoolState* pool, int32* out, int32 max) {
 core::Measure pool_measure(const Site* site, const PoolState* pool) {
     if (by_distance(site, pool))
         return core::Measure::kilometres;
+    if (pool->by_value)
+        return core::Measure::value;
     return pool->queue.order == core::Order::least ? core::Measure::open : core::Measure::turns;
 }
 

@@ -27,6 +27,7 @@ struct Site {
 
     // Of the pool at hand, where not every member that is active may take this lead: those who
     // may, by their place in the pool.
+    int64 extra; // what the lead costs there beyond one turn
     bool filter;
     int32* filtered; // room for all members
     int32 filtered_count;
@@ -46,6 +47,9 @@ int32 next_member(Site* site, PoolState* pool);
 // The first `max` members in the order in which the method would take them now, as
 // FairQueue::upcoming(); of the places that are nearest, one each.
 int32 upcoming_members(Site* site, PoolState* pool, int32* out, int32 max);
+// What the lead costs beyond one turn in a pool that goes by value: what it is worth, or where that
+// is not known as much as the pool's leads so far on average.
+int64 lead_extra(Site* site, const PoolState* pool);
 // What the method compares members by, and a member's measure now.
 core::Measure pool_measure(const Site* site, const PoolState* pool);
 double member_measure(Site* site, PoolState* pool, int32 member);

@@ -105,7 +105,7 @@ static void recount_init(Recount* r, TenantBlock* block, const Checkpoint* check
     r->last_at = static_cast<TimestampTz*>(zeroed(block->member_count, sizeof(TimestampTz)));
     r->last_deficit = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     r->open_capped = static_cast<bool*>(zeroed(block->rep_count, sizeof(bool)));
-    r->credited = static_cast<int32*>(zeroed(block->member_count, sizeof(int32)));
+    r->credited = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     r->last_tag = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
     for (int32 i = 0; i < block->member_count; i++)
         r->last_at[i] = DT_NOBEGIN;
@@ -163,19 +163,21 @@ static void stand(Recount* r, int32 member, TimestampTz now, Standing* standing)
     core::Member* tag = block->tag(member);
     const CheckpointMember* before =
         find_in_checkpoint(r->checkpoint, block->pool(m->pool)->id, tag->id);
-    int64 since = m->received;
-    if (before != NULL)
+    double since = core::cost_of(m->received, m->extra);
+    if (before != NULL) {
         m->received += before->received;
+        m->extra += before->extra;
+    }
     TimestampTz heard_of = !isnan(r->last_tag[member]) ? r->last_at[member] : r->checkpoint->since;
     standing->away = was_capped(block, member) || r->open_capped[m->rep] ||
                      member_was_away(block, member, heard_of, now);
     standing->deficit = before == NULL ? 0 : before->deficit;
     standing->start = get_float8_nan();
     if (!isnan(r->last_tag[member])) {
-        standing->start = r->last_tag[member] + (double)m->received / tag->weight;
+        standing->start = r->last_tag[member] + core::cost_of(m->received, m->extra) / tag->weight;
         standing->deficit = r->last_deficit[member];
     } else if (before != NULL) {
-        standing->start = before->start + (double)since / tag->weight;
+        standing->start = before->start + since / tag->weight;
     }
     standing->deficit += r->credited[member];
 }
@@ -261,12 +263,16 @@ static void copy_member(TenantBlock* to, int32 i, TenantBlock* from, int32 j, do
     PoolState* old_pool = from->pool(source->pool);
     target->received = source->received;
     target->in_flight = source->in_flight;
+    target->extra = source->extra;
+    target->in_flight_extra = source->in_flight_extra;
     target->settled_turn = source->settled_turn;
     target->days = source->days;
     to->tag(i)->last_turn = from->tag(j)->last_turn;
     to->tag(i)->ideal_left =
         from->tag(j)->ideal_left + (to->lane_of(i)->ideal - from->lane_of(j)->ideal);
-    *deficit = from->queue(old_pool).deficit(j - old_pool->first_member);
+    // turns say nothing of values
+    if (old_pool->by_value == to->pool(target->pool)->by_value)
+        *deficit = from->queue(old_pool).deficit(j - old_pool->first_member);
     *returning = source->reason != core::State::turn;
 }
 
@@ -274,6 +280,8 @@ static void copy_aside(TenantBlock* to, int32 i, const AsideMember* source, doub
     MemberState* target = to->member(i);
     target->received = source->state.received;
     target->in_flight = source->state.in_flight;
+    target->extra = source->state.extra;
+    target->in_flight_extra = source->state.in_flight_extra;
     target->settled_turn = source->state.settled_turn;
     target->days = source->state.days;
     to->tag(i)->last_turn = source->tag.last_turn;

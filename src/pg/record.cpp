@@ -5,6 +5,7 @@
 // satisfies, is asked of the server (a DBA may add indexes); what it says is kept until the
 // relation changes.
 #include "record.h"
+#include "block.h"
 #include "events.h"
 
 enum Column {
@@ -27,12 +28,13 @@ enum Column {
     C_LABEL,
     C_OPEN_CAP,
     C_CONTACT,
+    C_COST,
     kColumns
 };
 static const char* const column_names[kColumns] = {
     "tenant", "ticket",      "decided_at", "rep",        "rule",    "lead_table", "episode",
     "pool",   "day",         "rep_cap",    "member_cap", "deficit", "tag",        "lead_id",
-    "method", "explanation", "label",      "open_cap",   "contact"};
+    "method", "explanation", "label",      "open_cap",   "contact", "cost"};
 
 constexpr int kMaxIndexes = 16;
 constexpr int kBatch = 1000;
@@ -274,6 +276,7 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_TAG, Float8GetDatum(row->tag), row->has_deficit);
     set(target, C_LEAD_ID, CStringGetTextDatum(row->lead_id));
     set(target, C_METHOD, CStringGetTextDatum(row->method));
+    set(target, C_COST, Float8GetDatum(core::cost_of(1, row->extra)), row->extra != 0);
     set(target, C_LABEL, row->label, row->has_label);
     set(target, C_CONTACT, Int64GetDatum(row->contact), row->has_contact);
     if (row->explanation_length > 0) {

@@ -28,6 +28,7 @@ struct RecordRow {
     const char* method;
     const uint8* explanation;
     int32 explanation_length;
+    int64 extra; // what it cost beyond one turn, in the fair queue's units
     bool has_label;
     Datum label; // jsonb
     bool has_contact;

@@ -16,7 +16,7 @@ extern "C" {
 constexpr DateADT kAllDays = PG_INT32_MIN;
 
 struct RecordColumns {
-    AttrNumber tenant, ticket, decided_at, rep, pool, day, deficit, tag, ended_at, credit_day;
+    AttrNumber tenant, ticket, decided_at, rep, pool, day, deficit, tag, ended_at, credit_day, cost;
 };
 
 AttrNumber record_column(Relation relation, const char* name) {
@@ -34,7 +34,8 @@ static RecordColumns record_columns(Relation record) {
             record_column(record, "decided_at"), record_column(record, "rep"),
             record_column(record, "pool"),       record_column(record, "day"),
             record_column(record, "deficit"),    record_column(record, "tag"),
-            record_column(record, "ended_at"),   record_column(record, "credit_day")};
+            record_column(record, "ended_at"),   record_column(record, "credit_day"),
+            record_column(record, "cost")};
 }
 
 // The indexes by (tenant, rep, day), of the open rows and of the ended ones.
@@ -108,6 +109,12 @@ void note_pending(Recount* r, const PendingCharge* charge) {
     r->pending[r->pending_count++] = *charge;
 }
 
+int64 row_extra(TupleTableSlot* row, AttrNumber cost) {
+    bool isnull;
+    Datum value = slot_getattr(row, cost, &isnull);
+    return isnull ? 0 : core::extra_of(DatumGetFloat8(value));
+}
+
 struct Row {
     int64 ticket;
     int64 rep;
@@ -124,6 +131,7 @@ struct Row {
     ItemPointerData next; // the row's next version, while somebody is ending it
     TransactionId ending; // who is ending it, or InvalidTransactionId
     bool day_returned;    // credited: the day has it back
+    int64 extra;          // what it cost beyond one turn
 };
 
 static void note_row_pending(Recount* r, const Row* row, core::Effect effect, TransactionId xid) {
@@ -137,6 +145,7 @@ static void note_row_pending(Recount* r, const Row* row, core::Effect effect, Tr
     if (effect == core::Effect::turn) {
         charge.pool = row->has_pool ? row->pool : 0;
         charge.day = row->day;
+        charge.extra = row->extra;
     }
     note_pending(r, &charge);
 }
@@ -185,6 +194,8 @@ static void count_row(Recount* r, int32 rep, const Row* row) {
         if (newer) {
             m->received++;
             m->in_flight += flying;
+            m->extra += row->extra;
+            m->in_flight_extra += flying * row->extra;
         }
         // by ticket first: the clock may have been set back
         if (row->ticket > r->last_ticket[member] ||
@@ -258,6 +269,7 @@ static bool read_row(TupleTableSlot* slot, const RecordColumns* c, const Snapsho
     row->ended_at = isnull ? DT_NOEND : DatumGetTimestampTz(ended_at);
     Datum returned = slot_getattr(slot, c->credit_day, &isnull);
     row->day_returned = !isnull && DatumGetBool(returned);
+    row->extra = row_extra(slot, c->cost);
     return true;
 }
 

@@ -4,6 +4,8 @@
 #include "tenant.h"
 
 AttrNumber record_column(Relation record, const char* name);
+// What the row's turn cost beyond one.
+int64 row_extra(TupleTableSlot* row, AttrNumber cost);
 // True for a predicate that is `column IS NULL` (or IS NOT NULL) alone.
 bool tests_null(List* predicate, AttrNumber column, NullTestType type);
 bool newer_than_checkpoint(const Checkpoint* checkpoint, int64 ticket);

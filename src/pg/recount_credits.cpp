@@ -7,7 +7,7 @@ extern "C" {
 }
 
 struct CreditColumns {
-    AttrNumber tenant, rep, pool, day, credit_ticket, credit_day;
+    AttrNumber tenant, rep, pool, day, credit_ticket, credit_day, cost;
 };
 
 // A credit of a transaction in progress, unless it is a version of one that is there already.
@@ -66,12 +66,13 @@ static void make_room(Credits* credits) {
     credits->room = room;
 }
 
-static void take_back(Recount* r, int32 member, int64 ticket) {
+static void take_back(Recount* r, int32 member, int64 ticket, int64 extra) {
     if (!r->full && !r->member_full[member] && !newer_than_checkpoint(r->checkpoint, ticket))
         return;
     r->block->member(member)->received--;
+    r->block->member(member)->extra -= extra;
     if (ticket >= r->last_ticket[member])
-        r->credited[member]++;
+        r->credited[member] += core::cost_of(1, extra);
 }
 
 static void count_credit(Recount* r, Credits* credits, const CreditColumns* c, TupleTableSlot* slot,
@@ -88,6 +89,7 @@ static void count_credit(Recount* r, Credits* credits, const CreditColumns* c, T
     charge.effect =
         !isnull && DatumGetBool(returned) ? core::Effect::credit_day : core::Effect::credit;
     charge.turns = 1;
+    charge.extra = row_extra(slot, c->cost);
     charge.xid = snapshot->xmin;
     charge.since = GetCurrentTimestamp();
     make_room(credits);
@@ -104,7 +106,7 @@ static void count_credit(Recount* r, Credits* credits, const CreditColumns* c, T
     }
     int32 member = charge.pool == 0 ? -1 : block_find_member_of(r->block, charge.pool, charge.rep);
     if (member >= 0 && r->member_wanted[member])
-        take_back(r, member, charge.ticket);
+        take_back(r, member, charge.ticket, charge.extra);
 }
 
 // Of a tenant that stays in memory whoever credits has noted it there.
@@ -133,7 +135,8 @@ void recount_credits(Recount* r, Relation record, int64 tenant) {
     CreditColumns columns = {
         record_column(record, "tenant"),        record_column(record, "rep"),
         record_column(record, "pool"),          record_column(record, "day"),
-        record_column(record, "credit_ticket"), record_column(record, "credit_day")};
+        record_column(record, "credit_ticket"), record_column(record, "credit_day"),
+        record_column(record, "cost")};
     Relation index = credit_index(record, &columns);
     ScanKeyData keys[2];
     ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(tenant));

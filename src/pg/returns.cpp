@@ -37,7 +37,7 @@ bool return_note(const TenantKey* key, const Held* held, int64* ticket) {
         }
         LWLockRelease(slot_lock(slot));
         if (noted) {
-            charge_note(slot, held->pool, held->rep, held->day, held->effect);
+            charge_note(slot, held->pool, held->rep, held->day, held->effect, held->extra);
             if (slot->counter[COUNT_WAITING] > 0)
                 backlog_prepare();
         }
@@ -101,6 +101,8 @@ Datum leadroute_record_credited(PG_FUNCTION_ARGS) {
     held.effect = !isnull && DatumGetBool(returned) && !no_day ? core::Effect::credit_day
                                                                : core::Effect::credit;
     held.turns = 1;
+    Datum cost = column(data, data->tg_newtuple, "cost", &isnull);
+    held.extra = isnull ? 0 : core::extra_of(DatumGetFloat8(cost));
     int64 ticket = 0;
     if (!shared_ready() || !return_note(&key, &held, &ticket)) {
         if (shared_ready())

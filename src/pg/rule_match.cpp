@@ -289,8 +289,7 @@ bool rule_expression_alone(RuleSet* set, RuleExpression* expression, TupleTableS
                            Datum* value, ErrorData** error) {
     rules_forbid_nesting();
     *error = NULL;
-    ExprContext* econtext = set->econtext;
-    ResetExprContext(econtext);
+    ExprContext* econtext = set->econtext; // emptied by the next match: needs may point into it
     econtext->ecxt_scantuple = slot;
     if (expression->kind == CONDITION_BARE)
         return rule_expression_run(set, expression, value);

@@ -51,6 +51,16 @@ struct Sticky {
     const char* message;
 };
 
+// The lead table's value_expression (lead_value.cpp).
+struct LeadValue {
+    const char* table; // name
+    const char* text;
+    const char* author;
+    RuleExpression expression;
+    int sqlstate; // 0: it compiles
+    const char* message;
+};
+
 // What is evaluated at once: a run of bare rules as one CASE that gives the index of the first that
 // holds, or a single rule: its condition, or of a bare one with a key what there is besides.
 // Its expression is NULL where there is nothing besides the key. A rule with a demand is the last
@@ -84,7 +94,8 @@ struct RuleSet {
     ExprContext* econtext;
     ParamListInfo parameters; // $1: the time, for periods of validity
 
-    Sticky* sticky; // NULL: the lead table has none
+    Sticky* sticky;   // NULL: the lead table has none
+    LeadValue* value; // likewise
 
     // of the latest match
     RuleAsk ask;

@@ -34,6 +34,10 @@ struct Rule {
     RuleLabel* labels; // for the lead's own columns
 };
 
+// What failed besides rules, in the place of a rule's id.
+constexpr int64 kStickyFailure = 0;
+constexpr int64 kValueFailure = -1;
+
 struct RuleFailure {
     int64 rule;
     int sqlstate; // as MAKE_SQLSTATE packs it

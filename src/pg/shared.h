@@ -33,6 +33,7 @@ struct PendingCharge {
     DateADT day;
     int32 turns;
     core::Effect effect;
+    int64 extra = 0; // what they cost beyond one turn each
 };
 
 enum Counter {

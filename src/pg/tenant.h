@@ -46,6 +46,7 @@ struct PoolRow {
     core::CatchUp catch_up;
     double catch_up_limit;
     bool presence_required;
+    bool by_value;
 };
 struct MemberRow {
     int32 pool; // id
@@ -83,6 +84,7 @@ struct CheckpointMember {
     int64 received;
     double deficit;
     double start; // start tag, in virtual time
+    int64 extra;  // what the leads received cost beyond one turn each
 };
 struct Checkpoint {
     bool found; // false: count the whole record; ticket is that of what says so, or 0
@@ -120,7 +122,7 @@ struct Recount {
     TimestampTz* last_at;
     double* last_deficit;
     bool* open_capped; // by rep index: at capacity with the latest lead
-    int32* credited;   // by member: turns credited back since its latest row
+    double* credited;  // by member: what was credited back since its latest row
     double* last_tag;  // NaN: no row newer than the checkpoint has one
     PendingCharge* pending;
     int32 pending_count;

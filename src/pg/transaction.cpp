@@ -107,27 +107,28 @@ int64 charge_ticket(TenantSlot* slot, TimestampTz now) {
     return touched.items[i].ticket;
 }
 
-static Held held_of(const core::LedgerKey& key, int64 turns) {
-    return {key.effect, key.pool, key.rep, key.day, (int32)turns};
+static Held held_of(const core::LedgerKey& key, int64 turns, int64 extra) {
+    return {key.effect, key.pool, key.rep, key.day, (int32)turns, extra};
 }
 
-void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day, core::Effect effect) {
+void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day, core::Effect effect,
+                 int64 extra) {
     int i = find_touched(slot, slot->incarnation);
     core::LedgerKey key = {rep, (uint32)i, pool, day, effect};
-    ledger.charge(GetCurrentTransactionNestLevel(), key);
+    ledger.charge(GetCurrentTransactionNestLevel(), key, extra);
     if (effect == core::Effect::turn)
         my_backend_entry()->reservations++;
     else
         returning = true;
 }
 
-static void give_back(const core::LedgerKey& key, int64 turns) {
+static void give_back(const core::LedgerKey& key, int64 turns, int64 extra) {
     Touched* t = &touched.items[key.state];
     TenantSlot* slot = t->slot;
     const ZoneDays* zones = zone_days(GetCurrentTimestamp(), false);
     LWLockAcquire(slot_lock(slot), LW_EXCLUSIVE);
     if (slot->used && slot->incarnation == t->incarnation && DsaPointerIsValid(slot->chunk)) {
-        Held held = held_of(key, turns);
+        Held held = held_of(key, turns, extra);
         slot_end_held(slot, &held, false, zones);
         if (key.effect == core::Effect::turn)
             my_backend_entry()->reservations -= turns;
@@ -136,13 +137,13 @@ static void give_back(const core::LedgerKey& key, int64 turns) {
     backlog_eased(slot);
 }
 
-void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day) {
+void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day, int64 extra) {
     int i = find_touched(slot, slot->incarnation);
     if (i < 0)
         return;
     core::LedgerKey key = {rep, (uint32)i, pool, day, core::Effect::turn};
-    if (ledger.uncharge(GetCurrentTransactionNestLevel(), key, 1))
-        give_back(key, 1);
+    if (ledger.uncharge(GetCurrentTransactionNestLevel(), key, 1, extra))
+        give_back(key, 1, extra);
 }
 
 void charge_undo_draft(void) {
@@ -151,10 +152,10 @@ void charge_undo_draft(void) {
 }
 
 void charge_visit(const TenantSlot* slot, OwnChargeVisitor visit, void* context) {
-    ledger.for_each([&](const core::LedgerKey& key, int64 turns) {
+    ledger.for_each([&](const core::LedgerKey& key, int64 turns, int64 extra) {
         if (touched.items[key.state].slot != slot)
             return;
-        Held held = held_of(key, turns);
+        Held held = held_of(key, turns, extra);
         visit(context, &held);
     });
 }
@@ -184,7 +185,7 @@ static void settle_tenant(int t, int32* next, int32 count, One one, Last last) {
         if ((int)entry->key.state != t)
             break;
         if (loaded)
-            one(slot, held_of(entry->key, entry->turns));
+            one(slot, held_of(entry->key, entry->turns, entry->extra));
     }
     if (valid)
         last(slot, &touched.items[t]);
@@ -234,8 +235,8 @@ static void settle_prepare(TransactionId xid, TimestampTz since) {
             [&](TenantSlot* slot, const Held& held) {
                 PendingCharge* list = static_cast<PendingCharge*>(chunk_address(slot->pending));
                 list[slot->pending_count++] = {
-                    xid,      since,    held.pool,  touched.items[t].ticket,
-                    held.rep, held.day, held.turns, held.effect};
+                    xid,        since,       held.pool, touched.items[t].ticket, held.rep, held.day,
+                    held.turns, held.effect, held.extra};
             },
             [](TenantSlot* slot, Touched* mine) {
                 slot->pending_promised -= mine->promised;

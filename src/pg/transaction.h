@@ -19,10 +19,11 @@ void charge_prepare(void);
 int64 charge_ticket(TenantSlot* slot, TimestampTz now);
 // After the block was charged, lock released or not: remembers one turn (or what is to be returned
 // at commit). pool 0: none.
+// `extra` is what it costs beyond one turn.
 void charge_note(TenantSlot* slot, int32 pool, int64 rep, DateADT day,
-                 core::Effect effect = core::Effect::turn);
+                 core::Effect effect = core::Effect::turn, int64 extra = 0);
 // Gives one turn back whose row never came (it was noted at this or an outer level).
-void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day);
+void charge_undo(TenantSlot* slot, int32 pool, int64 rep, DateADT day, int64 extra);
 // Such a turn may be counted in a draft of this transaction: its next use counts the record anew.
 void charge_undo_draft(void);
 // What of the tenant this transaction holds.

@@ -24,10 +24,10 @@ std::tuple<uint32_t, int32_t, int64_t, int32_t> parts(const LedgerKey& key) {
 // AddressSanitizer sees any access beyond.
 class Book {
   public:
-    void charge(int level, const LedgerKey& key) {
+    void charge(int level, const LedgerKey& key, int64_t extra = 0) {
         if (ledger.needs_growth())
             grow(std::max(1, ledger.capacity * 2));
-        ledger.charge(level, key);
+        ledger.charge(level, key, extra);
     }
     void grow(int32_t capacity) {
         size_t size = core::Ledger::block_size(capacity);
@@ -39,12 +39,14 @@ class Book {
     Turns drop(int level) {
         Turns dropped;
         ledger.drop_level(
-            level, [&](const LedgerKey& key, int64_t turns) { dropped[parts(key)] += turns; });
+            level,
+            [&](const LedgerKey& key, int64_t turns, int64_t) { dropped[parts(key)] += turns; });
         return dropped;
     }
     Turns all() const {
         Turns found;
-        ledger.for_each([&](const LedgerKey& key, int64_t turns) { found[parts(key)] += turns; });
+        ledger.for_each(
+            [&](const LedgerKey& key, int64_t turns, int64_t) { found[parts(key)] += turns; });
         return found;
     }
 
@@ -72,7 +74,7 @@ TEST(Ledger, ANewOneHoldsNothingAndNeedsRoom) {
     EXPECT_EQ(ledger.total(), 0);
     EXPECT_FALSE(ledger.uncharge(1, key_of(1), 1));
     ledger.commit_level(2);
-    ledger.drop_level(1, [](const LedgerKey&, int64_t) { FAIL(); });
+    ledger.drop_level(1, [](const LedgerKey&, int64_t, int64_t) { FAIL(); });
     ledger.clear();
     EXPECT_TRUE(ledger.empty());
 }
@@ -167,13 +169,34 @@ TEST(Ledger, UnchargingTakesBackFromItsLevelOnly) {
     EXPECT_EQ(book.all(), Turns{});
 }
 
+TEST(Ledger, WhatTurnsCostGoesWithThem) {
+    Book book;
+    book.charge(1, key_of(1), 500);
+    book.charge(2, key_of(1), -900);
+    book.charge(2, key_of(1), 7);
+    book.charge(2, key_of(2), 11);
+    EXPECT_TRUE(book.ledger.uncharge(2, key_of(1), 1, 7));
+    book.ledger.commit_level(2);
+    book.charge(2, key_of(1), 3);
+    book.grow(64);
+    int64_t dropped = 0, kept = 0;
+    book.ledger.drop_level(2, [&](const LedgerKey&, int64_t, int64_t extra) { dropped += extra; });
+    book.ledger.for_each([&](const LedgerKey& key, int64_t turns, int64_t extra) {
+        EXPECT_EQ(turns, key.rep == 1 ? 2 : 1);
+        EXPECT_EQ(extra, key.rep == 1 ? -400 : 11);
+        kept++;
+    });
+    EXPECT_EQ(dropped, 3);
+    EXPECT_EQ(kept, 2);
+}
+
 TEST(Ledger, AnEntryIsGoneBeforeItIsHandedOut) {
     Book book;
     for (int rep = 0; rep < 10; rep++)
         book.charge(2, key_of(rep));
     int64_t left = 10;
     book.ledger.drop_level(
-        1, [&](const LedgerKey&, int64_t) { EXPECT_EQ(book.ledger.total(), --left); });
+        1, [&](const LedgerKey&, int64_t, int64_t) { EXPECT_EQ(book.ledger.total(), --left); });
     EXPECT_EQ(left, 0);
 }
 
