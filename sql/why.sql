@@ -340,7 +340,7 @@ CREATE FUNCTION leadroute._candidate_words(candidate jsonb) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE candidate ->> 'state'
-        WHEN 'picked' THEN 'picked' || coalesce(CASE WHEN candidate ? 'deficit' THEN ', now ' ELSE ', ' END
+        WHEN 'picked' THEN 'picked' || coalesce(CASE WHEN candidate ?| '{deficit,value}' THEN ', now ' ELSE ', ' END
             || leadroute._measure(candidate), '')
         WHEN 'turn' THEN CASE WHEN candidate ? 'open' THEN 'others have fewer open leads or wait longer'
             WHEN candidate ? 'km' THEN 'others are nearer or were due first' ELSE 'others were due first' END

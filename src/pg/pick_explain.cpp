@@ -30,10 +30,10 @@ static void describe_member(Site* site, core::Candidate* c, int32 member, int32 
         c->state = core::State::no_ref;
     else if (m->reason == core::State::turn && of_later_tier(site, pool, member, picked))
         c->state = core::State::lower_tier;
-    // turns are told as they stand now, anything else as it was when it decided
-    c->measure = member == picked && pool_measure(site, pool) != core::Measure::turns
-                     ? site->taken_at
-                     : member_measure(site, pool, member);
+    // what is due is told as it stands now, anything else as it was when it decided
+    core::Measure measure = pool_measure(site, pool);
+    bool due = measure == core::Measure::turns || measure == core::Measure::value;
+    c->measure = member == picked && !due ? site->taken_at : member_measure(site, pool, member);
     DateADT today = site->zones->day[rep->zone];
     if (c->state == core::State::rep_cap) {
         c->used = days_used(&rep->days, today);
