@@ -8,6 +8,7 @@
 #include "restore.h"
 
 extern "C" {
+#include "storage/lmgr.h"
 #include "utils/rls.h"
 }
 
@@ -39,6 +40,9 @@ bool restore_is_attached(const Trigger* trigger) {
 }
 
 bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead_id) {
+    // With pg_restore -j leads and record may come at the same time. Whoever comes first is to be
+    // seen by the other: leads keep the record from being written, and wait for who writes it.
+    LockRelationOid(key->assignment, ShareRowExclusiveLock);
     Oid types[] = {INT8OID, INT4OID, TEXTOID};
     Datum values[] = {Int64GetDatum(key->tenant), Int32GetDatum(lead_table),
                       CStringGetTextDatum(lead_id)};

@@ -7,5 +7,6 @@
 bool restore_running(void);
 // Whether the attachment that the trigger names is there already.
 bool restore_is_attached(const Trigger* trigger);
-// Whether anything is recorded of the lead.
+// Whether anything is recorded of the lead. Takes SHARE ROW EXCLUSIVE on the record until the
+// transaction ends.
 bool restore_has_record(const TenantKey* key, int32 lead_table, const char* lead_id);

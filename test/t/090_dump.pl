@@ -139,6 +139,32 @@ for my $way ([], ['--disable-triggers'], ['-1'], [ '-j2' ])
 	is($node->safe_psql('leads_only', 'SELECT id, owner_id FROM leads ORDER BY id'), $node->safe_psql('postgres', 'SELECT id, owner_id FROM leads ORDER BY id'), 'and with the owner they had');
 }
 
+# Of two workers of pg_restore -j one may restore leads while the other restores their record: whoever
+# comes second waits for the first.
+{
+	my @to = fresh('together');
+	tool('pg_restore --schema-only', 'pg_restore', @to, '-e', '--schema-only', "$dir/custom");
+	tool('pg_restore of configuration', 'pg_restore', @to, '-e', '--data-only', map({ ('-t', $_) } qw(rep pool pool_member lead_table rule)), "$dir/custom");
+	my $key = 5000;
+	for my $first (0, 1)
+	{
+		$key++;
+		my @insert = (
+			"INSERT INTO leads (id, source, owner_id) VALUES ($key, 'web', 1)",
+			"INSERT INTO leadroute.assignment (lead_table, lead_id, rep, method) SELECT id, '$key', 1, 'push' FROM leadroute.lead_table WHERE name = 'leads'");
+		my @worker = sessions($node, 2, dbname => 'together');
+		$_->query('SET check_function_bodies = off; SET row_security = off; BEGIN') for @worker;
+		$worker[0]->query($insert[$first]);
+		$worker[1]->send($insert[ 1 - $first ]);
+		wait_until($node, 'SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = ' . $worker[1]->pid . " AND wait_event_type = 'Lock'", 'the second waits', dbname => 'together');
+		$worker[0]->query('COMMIT');
+		$worker[1]->wait;
+		is(($worker[1]->query('COMMIT; SELECT 1'))[0], '1', 'and goes on');
+		$_->close for @worker;
+		psql_is($node, "SELECT method, rep FROM leadroute.assignment WHERE lead_id = '$key'", 'push|1', 'the record is that of the dump', dbname => 'together');
+	}
+}
+
 # A copy as template shares nothing with its original.
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE plain');
 $node->safe_psql('plain', "INSERT INTO leads (source) SELECT 'web' FROM generate_series(1, 5)");
