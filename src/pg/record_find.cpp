@@ -69,8 +69,9 @@ bool record_known_rep(Oid assignment, const ContactKey* key, TimestampTz since, 
     // rows that the statement at hand has written are the latest there are
     PushCopiedSnapshot(GetLatestSnapshot());
     GetActiveSnapshot()->curcid = GetCurrentCommandId(false) + 1;
-    IndexScanDesc scan =
-        begin_index_scan(by_contact.record, by_contact.index, GetActiveSnapshot(), 4);
+    // what is read here makes no insert fail: SERIALIZABLE minds MVCC snapshots alone
+    Snapshot snapshot = IsolationIsSerializable() ? SnapshotSelf : GetActiveSnapshot();
+    IndexScanDesc scan = begin_index_scan(by_contact.record, by_contact.index, snapshot, 4);
     index_rescan(scan, keys, 4, NULL, 0);
     TupleTableSlot* slot = table_slot_create(by_contact.record, NULL);
     AttrNumber column = get_attnum(assignment, "rep");

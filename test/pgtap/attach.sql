@@ -1,6 +1,6 @@
 -- Lead tables: what can be attached and what cannot, what becomes of leads that are there, detach.
 BEGIN;
-SELECT plan(113);
+SELECT plan(111);
 SET LOCAL client_min_messages = warning;
 
 CREATE FUNCTION pg_temp.refused(statement text, code text, pattern text, description text) RETURNS text
