@@ -130,7 +130,7 @@ CREATE FUNCTION pg_temp.many(n integer, tail text DEFAULT '') RETURNS text LANGU
 DECLARE
     first bigint := (SELECT coalesce(max(id), 0) FROM public.leads);
 BEGIN
-    EXECUTE format('INSERT INTO public.leads (email) SELECT ''many'' || i %% %s || %L FROM generate_series(1, 3 * %s) i %s', n, first, n, tail);
+    EXECUTE format('INSERT INTO public.leads (email) SELECT ''many'' || i %% %s || '' of '' || %s FROM generate_series(1, 3 * %s) i %s', n, first, n, tail);
     RETURN (SELECT format('%s contacts, %s owners, %s leads', count(DISTINCT email), count(DISTINCT (email, owner_id)), count(*))
         FROM public.leads WHERE id > first);
 END $$;
@@ -138,6 +138,10 @@ SELECT is(pg_temp.many(2), '2 contacts, 2 owners, 6 leads', 'a repeat within a s
 SELECT is(pg_temp.many(500), '500 contacts, 500 owners, 1500 leads', 'of more rows than are written at once');
 SELECT is(pg_temp.many(1500), '1500 contacts, 1500 owners, 4500 leads', 'and farther apart');
 SELECT is(pg_temp.many(500, 'ON CONFLICT DO NOTHING'), '500 contacts, 500 owners, 1500 leads', 'with ON CONFLICT');
+UPDATE leadroute.lead_table SET sticky_on = 'email';
+SELECT is(pg_temp.many(1), '1 contacts, 1 owners, 3 leads', 'an expression that cannot fail: the first row of a statement');
+SELECT is(pg_temp.many(1500), '1500 contacts, 1500 owners, 4500 leads', 'and batches that are written');
+UPDATE leadroute.lead_table SET sticky_on = 'lower(email)';
 DO $$ BEGIN
     BEGIN
         INSERT INTO public.leads (email, owner_id) VALUES ('undone@example.com', 3);

@@ -93,6 +93,10 @@ class JsonChecker {
             return list('}', true);
         if (*at_ == '[')
             return list(']', false);
+        if (strncmp(at_, "true", 4) == 0) {
+            at_ += 4;
+            return true;
+        }
         return *at_ == '"' ? string() : number();
     }
 
@@ -187,6 +191,21 @@ TEST(Explanation, EveryStateHasItsNameAndItsFields) {
         EXPECT_NE(strstr(expected[state], core::state_name(static_cast<State>(state))), nullptr);
     }
     EXPECT_STREQ(core::state_name(static_cast<State>(core::kStates)), "");
+}
+
+TEST(Explanation, AKnownOwnerIsToldFromARulesRep) {
+    Explanation e{};
+    e.note = Note::sticky;
+    e.tried_count = 2;
+    e.tried[0].known = true;
+    e.tried[1].members = 1;
+    EXPECT_EQ(json_of(encoded(e)),
+              R"({"rule_errors":[],"tried":[{"pool":0,"members":0,"known":true,"candidates":[]},)"
+              R"({"pool":0,"members":1,"candidates":[]}],"note":"sticky"})");
+    e.tried[0].members = 1;
+    EXPECT_NE(json_of(encoded(e)).find(R"("members":1,"known":true)"), std::string::npos);
+    e.tried[0].pool = 3; // a pool is not one
+    EXPECT_EQ(json_of(encoded(e)).find("known"), std::string::npos);
 }
 
 std::string deficit_of(double deficit) {
@@ -377,6 +396,7 @@ Explanation random_explanation(std::mt19937_64& random) {
     for (core::Tried& tried : e.tried) {
         tried.pool = below(1000);
         tried.members = below(10000);
+        tried.known = below(2) == 1;
         tried.candidate_count = below(core::kMaxCandidates + 1);
         for (Candidate& c : tried.candidates)
             c = {static_cast<int64_t>(random() >> below(64)), static_cast<State>(below(7)),
