@@ -1,7 +1,7 @@
 -- What a joiner, a returner and a member of another weight are owed, by each policy; and the situations in
 -- which peers fail: cover for an absent rep, the neighbour of an excluded one, a returner, a lifted cap, a
 -- bulk insert.
-SELECT plan(27);
+SELECT plan(45);
 SET client_min_messages = warning;
 DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
 
@@ -71,5 +71,36 @@ SELECT ok(pg_temp.give('bounded', 20) ~ '1:8 ', 'bounded: when the cap lifts thr
 SELECT is(pg_temp.give('none', 400), '1:100 2:100 3:100 4:100', 'a bulk insert is spread within the statement');
 SELECT ok((SELECT max(gap) <= 7 FROM (SELECT id - lag(id) OVER (PARTITION BY owner_id ORDER BY id) AS gap
     FROM (SELECT id, owner_id FROM public.leads ORDER BY id DESC LIMIT 400) l) g), 'from the first row to the last');
+-- By each method: equal reps have equal shares of one statement.
+INSERT INTO leadroute.pool (name, method) SELECT 'bulk ' || m, m FROM unnest('{round_robin,weighted,least_open,priority,nearest,performance}'::text[]) m;
+INSERT INTO leadroute.rep (id, name) SELECT i, 'Rep ' || i FROM generate_series(21, 24) i;
+INSERT INTO leadroute.pool_member (pool, rep) SELECT p.name, i FROM leadroute.pool p, generate_series(21, 24) i WHERE p.name LIKE 'bulk%';
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool)
+    SELECT 'leads', p.id, p.name, format('source = %L', p.name), p.name FROM leadroute.pool p WHERE p.name LIKE 'bulk%';
+SELECT is(pg_temp.give(p.name, 200), '21:50 22:50 23:50 24:50', p.name || ': spread within the statement') FROM leadroute.pool p WHERE p.name LIKE 'bulk%' ORDER BY p.name;
+INSERT INTO leadroute.rep_absence (rep, during) VALUES (22, '(,)');
+SELECT is(pg_temp.give(p.name, 150), '21:50 23:50 24:50', p.name || ': the neighbours of one who is on leave have no more than the others') FROM leadroute.pool p WHERE p.name LIKE 'bulk%' ORDER BY p.name;
+
+-- Excluded from every other lead by a skill: what it cannot have is shared by the others alike.
+INSERT INTO leadroute.pool (name) VALUES ('skilled'), ('main'), ('cover');
+UPDATE leadroute.rep SET skills = '{"dance": 1}' WHERE id IN (6, 7, 8);
+INSERT INTO leadroute.pool_member (pool, rep) SELECT 'skilled', i FROM generate_series(5, 8) i;
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, needs)
+    VALUES ('leads', 1001, 'skilled', $$source = 'skilled'$$, 'skilled', $$CASE WHEN score % 2 = 0 THEN ARRAY['dance'] END$$);
+INSERT INTO public.leads (source, score) SELECT 'skilled', i FROM generate_series(1, 120) i;
+-- 5 is due a quarter of sixty, each other one that and a third of sixty
+SELECT is((SELECT string_agg(rep || ':' || received, ' ' ORDER BY rep) FROM leadroute.pool_state WHERE pool = 'skilled'), '5:15 6:35 7:35 8:35', 'one who lacks a skill: its neighbour is not favoured');
+SELECT ok(NOT EXISTS (SELECT FROM public.leads WHERE source = 'skilled' AND score % 2 = 0 AND owner_id = 5), 'and it has none of those leads');
+
+-- Who covers for a rule's own rep has neither that rep's turns nor fewer of its own.
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('main', 5), ('main', 6), ('cover', 6), ('cover', 7);
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, rep, overflow_pool) VALUES
+    ('leads', 1002, 'main', $$source = 'main'$$, 'main', NULL, NULL), ('leads', 1003, 'own', $$source = 'own'$$, NULL, 8, 'cover');
+SELECT is(pg_temp.give('main', 1) || pg_temp.give('own', 2), '5:18:2', 'a rule''s own rep');
+INSERT INTO leadroute.rep_absence (rep, during) VALUES (8, '(,)');
+SELECT is(pg_temp.give('own', 10), '6:5 7:5', 'its cover');
+SELECT is(pg_temp.give('main', 5), '5:2 6:3', 'and the turns of those in another pool are what they were');
+DELETE FROM leadroute.rep_absence WHERE rep = 8;
+SELECT is(pg_temp.give('own', 4), '8:4', 'back, all its leads are its own again');
 SELECT is((SELECT concat_ws(' ', lost, double, overshoot, drift, orphan) FROM leadroute.verify()), '0 0 0 0 0', 'verify');
 SELECT * FROM finish();
