@@ -8,7 +8,6 @@
 #include "record.h"
 #include "tenant.h"
 #include "frame.h"
-#include "growing.h"
 
 extern "C" {
 #include "access/subtrans.h"

@@ -99,7 +99,7 @@ SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name) VALUES (%L)', v
 FROM unnest(ARRAY[NULL, '', ' x', E'x\x01', repeat('x', 64), 'unmatched', 'a']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, method) VALUES (''x'', %L)', v), 'LR005', 'method',
     format('pool: method %s', quote_nullable(v)))
-FROM unnest(ARRAY[NULL, '', 'random', 'ROUND_ROBIN', 'value']) v;
+FROM unnest(ARRAY[NULL, '', 'random', 'ROUND_ROBIN', 'Value']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, mode) VALUES (''x'', %L)', v), 'LR005', 'mode',
     format('pool: mode %s', quote_nullable(v)))
 FROM unnest(ARRAY[NULL, 'pull', 'broadcast', 'shove']) v;

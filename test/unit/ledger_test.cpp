@@ -38,9 +38,9 @@ class Book {
     }
     Turns drop(int level) {
         Turns dropped;
-        ledger.drop_level(
-            level,
-            [&](const LedgerKey& key, int64_t turns, int64_t) { dropped[parts(key)] += turns; });
+        ledger.drop_level(level, [&](const LedgerKey& key, int64_t turns, int64_t) {
+            dropped[parts(key)] += turns;
+        });
         return dropped;
     }
     Turns all() const {
