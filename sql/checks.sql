@@ -193,6 +193,9 @@ BEGIN
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
     END IF;
+    IF NOT added THEN
+        NEW.value_since := CASE WHEN (NEW.method = 'value') = (OLD.method = 'value') THEN OLD.value_since ELSE clock_timestamp() END;
+    END IF;
     RETURN NEW;
 END
 $$;

@@ -77,6 +77,7 @@ CREATE TABLE leadroute.pool (
     performance_won text[] NOT NULL DEFAULT '{won}',
     version integer,
     changed_at timestamptz,
+    value_since timestamptz,
     PRIMARY KEY (tenant, name),
     UNIQUE (tenant, id),
     FOREIGN KEY (tenant, manager) REFERENCES leadroute.rep (tenant, id) DEFERRABLE INITIALLY IMMEDIATE,
@@ -106,7 +107,7 @@ COMMENT ON COLUMN leadroute.pool.id IS 'What the record keeps, so that names may
 COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting), performance (turns by weights that refresh_performance() finds); value (equal value: a lead counts as what lead_table.value_expression says it is worth).';
 COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
-COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, with catch_up = bounded.';
+COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, or with the method value units of value, with catch_up = bounded.';
 COMMENT ON COLUMN leadroute.pool.presence_required IS 'True: only members who are signed in (sign_in) receive leads.';
 COMMENT ON COLUMN leadroute.pool.manager IS 'The rep who receives the pool''s alerts where a rep has no manager.';
 COMMENT ON COLUMN leadroute.pool.sla IS 'First-touch policy; not available in this version.';
@@ -121,6 +122,7 @@ COMMENT ON COLUMN leadroute.pool.performance_bound IS 'With the method performan
 COMMENT ON COLUMN leadroute.pool.performance_won IS 'With the method performance: the outcomes of closed leads that count as won.';
 COMMENT ON COLUMN leadroute.pool.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.pool.changed_at IS 'Start of the transaction that changed the row last.';
+COMMENT ON COLUMN leadroute.pool.value_since IS 'When the method last became value, or another than that: what was due before is not due any more. Set by leadroute.';
 
 CREATE TABLE leadroute.pool_member (
     tenant bigint NOT NULL DEFAULT 0,

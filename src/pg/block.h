@@ -137,7 +137,8 @@ struct PoolState {
     TimestampTz steady_from, steady_until;
     int32 steady_timeout;
     bool presence_required;
-    bool by_value; // a lead costs its value
+    bool by_value;           // a lead costs its value
+    TimestampTz value_since; // what was due before does not count: it was in other units
 };
 
 // A skill, and the reps who have it: the holders from first_holder on, by rep index.

@@ -83,7 +83,8 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
     SPITupleTable* rows =
         run(&pool_plan,
             "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8,"
-            " p.method, p.presence_required, p.method = 'value'"
+            " p.method, p.presence_required, p.method = 'value',"
+            " COALESCE(p.value_since, '-infinity')"
             " FROM leadroute.pool p LEFT JOIN leadroute.pool o"
             "   ON o.tenant = p.tenant AND o.name = p.overflow_pool"
             " WHERE p.tenant = $1 ORDER BY p.id",
@@ -101,6 +102,7 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
         pool->order = order_of(TextDatumGetCString(column(rows, i, 5, &isnull)));
         pool->presence_required = bool_column(rows, i, 6);
         pool->by_value = bool_column(rows, i, 7);
+        pool->value_since = DatumGetTimestampTz(column(rows, i, 8, &isnull));
     }
     SPI_freetuptable(rows);
 }
@@ -346,6 +348,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
         pool->catch_up_limit = from->pools[i].catch_up_limit;
         pool->presence_required = from->pools[i].presence_required;
         pool->by_value = from->pools[i].by_value;
+        pool->value_since = from->pools[i].value_since;
     }
     for (int32 i = 0; i < from->pool_count; i++)
         block->pool(i)->overflow =

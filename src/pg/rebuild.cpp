@@ -180,6 +180,10 @@ static void stand(Recount* r, int32 member, TimestampTz now, Standing* standing)
         standing->start = before->start + since / tag->weight;
     }
     standing->deficit += r->credited[member];
+    if (heard_of < block->pool(m->pool)->value_since) {
+        standing->start = get_float8_nan(); // what was due is in other units
+        standing->deficit = 0;
+    }
 }
 
 // Sets the virtual time of each lane: that at its latest row, else at the checkpoint. Returns it by

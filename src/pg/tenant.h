@@ -47,6 +47,7 @@ struct PoolRow {
     double catch_up_limit;
     bool presence_required;
     bool by_value;
+    TimestampTz value_since; // DT_NOBEGIN: always, or never
 };
 struct MemberRow {
     int32 pool; // id

@@ -1,6 +1,6 @@
 -- The method value: a lead costs what value_expression says that it is worth, and value received follows
 -- value due. Leads without a value count as the average; what is given back is what was charged.
-SELECT plan(53);
+SELECT plan(58);
 SET client_min_messages = warning;
 
 CREATE TABLE public.leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source text, worth numeric, note text, parts int[], owner_id bigint);
@@ -140,8 +140,14 @@ SELECT is(pg_temp.trouble(), '0 0 0 0 0', 'or all, when committed');
 
 UPDATE leadroute.assignment SET cost = 12 WHERE lead_id = pg_temp.latest()::text;
 SELECT is(pg_temp.trouble(), '0 0 0 0 0', 'an edited record is followed');
+SELECT isnt(pg_temp.give(900), '-', 'much is due to the other one');
 UPDATE leadroute.pool SET method = 'round_robin' WHERE name = 'big';
+SELECT ok(leadroute._forget(0), 'memory is dropped');
 SELECT is((SELECT string_agg(deficit::text, ' ') FROM leadroute.pool_state), '0.000000 0.000000', 'value due is no turns due');
 SELECT ok(pg_temp.give(500, 4) IN ('1 2 1 2', '2 1 2 1'), 'turn by turn again');
+SELECT isnt(pg_temp.give(500, 1), '-', 'one is due half a turn');
+UPDATE leadroute.pool SET method = 'value' WHERE name = 'big';
+SELECT is((SELECT string_agg(deficit::text, ' ') FROM leadroute.pool_state), '0.000000 0.000000', 'turns due are no value due');
+SELECT ok(leadroute._forget(0) AND (SELECT bool_and(deficit = 0) FROM leadroute.pool_state), 'nor in a memory that is rebuilt');
 SELECT is(pg_temp.trouble(), '0 0 0 0 0', 'verify() finds nothing');
 SELECT * FROM finish();
