@@ -11,6 +11,9 @@ constexpr int kWaiting = 8;
 
 static EventSlot* pinned; // of the worker; counted as used
 static bool rules;
+static bool entries; // of territories were edited: of this tenant, or of all
+static int64 entries_tenant;
+static bool entries_all;
 static bool walking; // this transaction walks: what fails in it makes nobody eligible
 static Waiting waiting[kWaiting];
 static int waiting_count;
@@ -76,6 +79,15 @@ void backlog_rules_edited(void) {
     rules = true;
 }
 
+void backlog_entries_edited(int64 tenant, bool all_tenants) {
+    if (!shared_ready())
+        return;
+    entries_all = all_tenants || (entries && (entries_all || entries_tenant != tenant));
+    entries_tenant = tenant;
+    entries = true;
+    backlog_prepare();
+}
+
 void backlog_walks(void) {
     walking = true;
 }
@@ -98,12 +110,16 @@ void backlog_commit(void) {
     for (int i = 0; i < waiting_count; i++)
         if (pg_atomic_read_u32(&waiting[i].slot->backlog_said) != waiting[i].said)
             want(waiting[i].slot, BACKLOG_REPS);
+    if (!entries)
+        return;
+    rules = true;
+    backlog_want_tenant(entries_tenant, entries_all);
 }
 
 void backlog_forget(void) {
     if (pinned != NULL)
         event_slot_unpin(pinned);
     pinned = NULL;
-    rules = walking = false;
+    rules = entries = walking = false;
     waiting_count = 0;
 }

@@ -30,6 +30,9 @@ void backlog_eased(TenantSlot* slot);
 void backlog_want_tenant(int64 tenant, bool all_tenants);
 // This transaction changes rules: what it wants at commit is BACKLOG_RULES.
 void backlog_rules_edited(void);
+// Entries of a tenant's territories were edited, which outdates no configuration in memory: as for
+// rules, and prepared for by itself.
+void backlog_entries_edited(int64 tenant, bool all_tenants);
 // A lead of this tenant waits; at commit those who have become eligible meanwhile are looked for
 // again, since they could not see it.
 void backlog_note_waiting(const TenantKey* key);

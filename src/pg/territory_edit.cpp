@@ -1,6 +1,7 @@
 // Triggers of leadroute.territory_entry. Tens of thousands of entries come in one COPY, so that a
 // row costs no SQL: what its names refer to is looked up once for many rows, and the history has a
 // row for each statement and territory, unless the statement wrote few entries.
+#include "backlog.h"
 #include "leadroute.h"
 #include "territory.h"
 #include "trigger_call.h"
@@ -218,6 +219,10 @@ Datum leadroute_entries_changed(PG_FUNCTION_ARGS) {
     static SubTransactionId told_by;
     const TriggerData* data = trigger_data(fcinfo);
     territory_forget();
+    bool truncated = TRIGGER_FIRED_BY_TRUNCATE(data->tg_event), isnull;
+    backlog_entries_edited(
+        truncated ? 0 : DatumGetInt64(column(data, data->tg_trigtuple, "tenant", &isnull)),
+        truncated);
     if (told_in != local_transaction() || told_by != GetCurrentSubTransactionId()) {
         CacheInvalidateRelcache(data->tg_relation);
         told_in = local_transaction();
