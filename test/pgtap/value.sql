@@ -1,6 +1,6 @@
 -- The method value: a lead costs what value_expression says that it is worth, and value received follows
 -- value due. Leads without a value count as the average; what is given back is what was charged.
-SELECT plan(58);
+SELECT plan(62);
 SET client_min_messages = warning;
 
 CREATE TABLE public.leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source text, worth numeric, note text, parts int[], owner_id bigint);
@@ -94,6 +94,23 @@ SET leadroute.on_rule_error = error;
 SELECT throws_ok($$SELECT pg_temp.give(7, 1, 0)$$, '22012', NULL, 'unless errors of rules are to be raised');
 RESET leadroute.on_rule_error;
 SELECT is(pg_temp.trouble(), '0 0 0 0 0', 'verify() finds nothing');
+
+-- an administrator who is no superuser -----------------------------------------------------------
+
+ALTER TABLE public.leads ADD place point;
+DO $$ BEGIN
+    CREATE ROLE lr_value_admin;
+    GRANT SELECT ON public.leads TO lr_value_admin;
+    PERFORM leadroute.grant_access('lr_value_admin', 'admin', NULL);
+END $$;
+SET ROLE lr_value_admin;
+SELECT lives_ok($$ UPDATE leadroute.lead_table SET value_expression = 'worth * 2' WHERE name = 'leads' $$, 'an admin writes an expression');
+SELECT is(value_author, 'lr_value_admin', 'and is its author') FROM leadroute.lead_table WHERE name = 'leads';
+SELECT lives_ok($$ UPDATE leadroute.lead_table SET location_column = 'place' WHERE name = 'leads' $$, 'and names a location column');
+SELECT throws_ok($$ SELECT leadroute._check_value('public.leads', 'leads', 'worth', 'postgres') $$, 'LR012', NULL, 'but not in the name of another');
+RESET ROLE;
+DROP OWNED BY lr_value_admin;
+DROP ROLE lr_value_admin;
 
 -- what is given back ---------------------------------------------------------------------------
 
