@@ -115,11 +115,12 @@ Datum leadroute_check_value(PG_FUNCTION_ARGS) {
     value.text = text_to_cstring(PG_GETARG_TEXT_PP(2));
     Oid role = get_role_oid(NameStr(*PG_GETARG_NAME(3)), false);
     if (role != GetUserId() && !superuser())
-        ereport(ERROR, (errcode(ERRCODE_LR_DENIED),
-                        errmsg("value_expression of \"%s\" cannot be written in the name of another",
-                               value.table),
-                        errdetail("It is evaluated with its author's rights."),
-                        errhint("Set value_author = current_user to take it over.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_LR_DENIED),
+                 errmsg("value_expression of \"%s\" cannot be written in the name of another",
+                        value.table),
+                 errdetail("It is evaluated with its author's rights."),
+                 errhint("Set value_author = current_user to take it over.")));
     Relation lead = relation_open(PG_GETARG_OID(0), AccessShareLock);
     Condition condition = {};
     parse(&condition, lead, &value, role);
