@@ -1,14 +1,15 @@
 -- Each method by each situation: who takes six leads, what why(), why_json(), explain() and pool_state say
 -- of those who do not, and that a lead nobody can take waits, with an alert. What is expected was written
 -- down from the laws of the methods. Each cell is a tenant of its own.
-SELECT plan(14 + 6 * 15 * 7);
+SELECT plan(16 + 7 * 15 * 7);
 SET client_min_messages = warning;
 
 CREATE TABLE public.leads (tenant bigint, id bigint GENERATED ALWAYS AS IDENTITY, place point, owner_id bigint, PRIMARY KEY (tenant, id));
-DO $$ BEGIN PERFORM leadroute.attach('public.leads', tenant_column => 'tenant', location_column => 'place'); END $$;
+DO $$ BEGIN PERFORM leadroute.attach('public.leads', tenant_column => 'tenant', location_column => 'place', value_expression => '100'); END $$;
 
 -- What the laws say of six leads, one after the other, to four reps; - is nobody. Of them
 --   round_robin  takes all for equals
+--   value        does so where all leads are worth the same
 --   weighted     lets rep 1 weigh four, the others one: its turns end after 1/4, 1/2, 3/4, theirs after 1, and one may
 --                take a turn whose start the pool has come to, by a seventh with each lead
 --   performance  the same, by a weight that was found
@@ -20,6 +21,7 @@ DO $$ BEGIN PERFORM leadroute.attach('public.leads', tenant_column => 'tenant', 
 CREATE TEMP TABLE law (method text, everybody text, away text, capped text, all_capped text, mixed text, mixed_none text);
 INSERT INTO law VALUES
     ('round_robin', '1 2 3 4 1 2', '2 3 4 2 3 4', '1 2 3 4 2 3', '1 2 3 - - -', '2 4 4 4 4 4', '2 - - - - -'),
+    ('value',       '1 2 3 4 1 2', '2 3 4 2 3 4', '1 2 3 4 2 3', '1 2 3 - - -', '2 4 4 4 4 4', '2 - - - - -'),
     ('weighted',    '1 1 2 1 3 4', '2 3 4 2 3 4', '1 2 3 4 2 3', '1 2 3 - - -', '2 4 4 4 4 4', '2 - - - - -'),
     ('performance', '1 1 2 1 3 4', '2 3 4 2 3 4', '1 2 3 4 2 3', '1 2 3 - - -', '2 4 4 4 4 4', '2 - - - - -'),
     ('least_open',  '1 2 3 1 2 3', '2 3 2 3 4 2', '1 2 3 2 3 4', '1 2 3 - - -', '2 4 4 4 4 4', '2 - - - - -'),
@@ -156,5 +158,5 @@ SELECT is((SELECT DISTINCT d.reason FROM leadroute.decision d WHERE d.tenant = c
 FROM cell c WHERE c.situation = 'all away' ORDER BY c.tenant;
 SELECT is((SELECT concat_ws(' ', sum(v.lost), sum(v.double), sum(v.overshoot), sum(v.drift), sum(v.orphan)) FROM cell c, leadroute.verify(c.tenant) v
     WHERE c.method = l.method), '0 0 0 0 0', format('%s: verify', l.method)) FROM law l ORDER BY l.method;
-SELECT is((SELECT count(*) FROM cell), 90::bigint, 'all cells');
+SELECT is((SELECT count(*) FROM cell), 105::bigint, 'all cells');
 SELECT * FROM finish();
