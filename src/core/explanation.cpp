@@ -216,8 +216,8 @@ void encode_tried(Encoder& e, const Tried& tried, bool measured, bool more) noex
     e.number((static_cast<uint64_t>(std::max(tried.pool, 0)) << 1) | (more ? 1 : 0));
     if (measured)
         e.byte(static_cast<uint8_t>(tried.measure));
-    int32_t mark = tried.pool <= 0 && tried.known ? kKnownOwner : 0;
-    e.number(static_cast<uint64_t>(std::max(tried.members, 0) + mark));
+    uint64_t mark = tried.pool <= 0 && tried.known ? kKnownOwner : 0;
+    e.number(static_cast<uint64_t>(std::max(tried.members, 0)) + mark);
     bool many = others >= kManyOthers;
     e.byte(static_cast<uint8_t>((candidates << kOthersBits) |
                                 (many ? kManyOthers : static_cast<int>(others))));

@@ -10,30 +10,26 @@ struct RecordRow {
     int64 tenant;
     int64 ticket;
     TimestampTz decided_at;
-    bool has_rep;
     int64 rep;
     int64 rule;
     int32 lead_table;
     int32 episode;
     int32 pool;
-    bool has_day;
     DateADT day;
     int32 rep_cap;    // -1: none
     int32 member_cap; // -1: none
     int32 open_cap;   // -1: none
-    bool has_deficit;
     float4 deficit;
     double tag; // start tag less the turns received, in virtual time; with has_deficit
     const char* lead_id;
     const char* method;
     const uint8* explanation;
     int32 explanation_length;
-    int64 extra; // what it cost beyond one turn, in the fair queue's units
-    bool has_label;
-    Datum label; // jsonb
-    bool has_contact;
+    int64 extra;    // what it cost beyond one turn, in the fair queue's units
+    Datum label;    // jsonb
     int64 contact;  // hash of what sticky_on says of the lead
     Oid assignment; // relation to write to
+    bool has_rep, has_day, has_deficit, has_label, has_contact;
 };
 
 // A deep copy in the current memory context.
