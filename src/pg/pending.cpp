@@ -9,10 +9,12 @@ bool pending_room(TenantSlot* slot, int32 count) {
     for (;;) {
         LWLockAcquire(slot_lock(slot), LW_SHARED);
         int32 needed = slot->pending_count + slot->pending_promised + count;
-        bool enough = slot->pending_room >= needed;
+        // A tenant that was evicted meanwhile needs none: who asked sees that it is another.
+        bool enough = !slot->used || slot->pending_room >= needed;
         LWLockRelease(slot_lock(slot));
         if (enough)
             return true;
+        CHECK_FOR_INTERRUPTS();
         int32 room = needed + needed / 2 + 16;
         dsa_pointer chunk = chunk_allocate(sizeof(PendingCharge) * room, slot);
         if (!DsaPointerIsValid(chunk))
