@@ -68,20 +68,31 @@ CREATE FUNCTION leadroute._events(cursor text, only_tenant bigint)
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
     -- No index is by time alone, for inserts would pay for it: (tenant, rep, day) is entered once for
-    -- each rep; those without one (the last row of `r` of a tenant) have an index of their own.
+    -- each rep; those without one (the last row of `r` of a tenant) have an index of their own. Each
+    -- half of the record, open and ended, has its own index of reps, hence everything twice.
     WITH RECURSIVE known AS MATERIALIZED (
         SELECT s.since, (s.since AT TIME ZONE 'UTC')::date - 1 AS day -- a rep's day may be one behind
         FROM leadroute._cursor_since(cursor) AS s (since)
     ), t (tenant) AS (
-        SELECT coalesce(only_tenant, (SELECT min(a.tenant) FROM leadroute.assignment a))
+        SELECT coalesce(only_tenant, least(
+            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.ended_at IS NULL),
+            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.ended_at IS NOT NULL)))
         UNION ALL
-        SELECT (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.tenant > t.tenant)
+        SELECT least(
+            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.tenant > t.tenant AND a.ended_at IS NULL),
+            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.tenant > t.tenant AND a.ended_at IS NOT NULL))
         FROM t WHERE t.tenant IS NOT NULL AND only_tenant IS NULL
     ), r (tenant, rep) AS (
-        SELECT t.tenant, (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = t.tenant)
+        SELECT t.tenant, least(
+            (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = t.tenant AND a.ended_at IS NULL),
+            (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = t.tenant AND a.ended_at IS NOT NULL))
         FROM t WHERE t.tenant IS NOT NULL
         UNION ALL
-        SELECT r.tenant, (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = r.tenant AND a.rep > r.rep)
+        SELECT r.tenant, least(
+            (SELECT min(a.rep) FROM leadroute.assignment a
+             WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NULL),
+            (SELECT min(a.rep) FROM leadroute.assignment a
+             WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NOT NULL))
         FROM r WHERE r.rep IS NOT NULL
     )
     SELECT CASE WHEN a.method = 'manual' THEN 'manual' WHEN a.rep IS NULL THEN 'waiting'
@@ -90,6 +101,11 @@ AS $$
     FROM known CROSS JOIN r CROSS JOIN LATERAL (
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
         WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
+          AND o.ended_at IS NULL
+        UNION ALL
+        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+        WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
+          AND o.ended_at IS NOT NULL
         UNION ALL
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
         WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since) a
