@@ -60,28 +60,33 @@ COMMENT ON FUNCTION leadroute._waiting(bigint, integer) IS
     'SQL that holds for the episodes a that wait in a queue (pool NULL: unmatched): the index assignment_queue, without leads that a person took from their reps, which wait for a person.';
 
 CREATE FUNCTION leadroute._backlog_tenants() RETURNS SETOF bigint
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_sort = off SET jit = off
 AS $$
+    -- ORDER BY, and no sorts: by the index, however small the planner holds the record for.
     WITH RECURSIVE t (tenant) AS (
-        SELECT min(a.tenant) FROM leadroute.assignment a
-        WHERE a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual'
+        (SELECT a.tenant FROM leadroute.assignment a
+         WHERE a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual' ORDER BY a.tenant LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(a.tenant) FROM leadroute.assignment a
-                WHERE a.tenant > t.tenant AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual')
+        SELECT (SELECT a.tenant FROM leadroute.assignment a
+                WHERE a.tenant > t.tenant AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual'
+                ORDER BY a.tenant LIMIT 1)
         FROM t WHERE t.tenant IS NOT NULL)
     SELECT t.tenant FROM t WHERE t.tenant IS NOT NULL
 $$;
 COMMENT ON FUNCTION leadroute._backlog_tenants() IS 'Tenants with leads that wait. Reads one entry of the index for each.';
 
 CREATE FUNCTION leadroute._backlog_queues(tenant bigint) RETURNS SETOF integer
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_sort = off SET jit = off
 AS $$
     WITH RECURSIVE q (pool) AS (
-        SELECT min(a.pool) FROM leadroute.assignment a WHERE a.tenant = _backlog_queues.tenant
-          AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual'
+        SELECT (SELECT a.pool FROM leadroute.assignment a WHERE a.tenant = _backlog_queues.tenant
+                  AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual' ORDER BY a.pool LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(a.pool) FROM leadroute.assignment a WHERE a.tenant = _backlog_queues.tenant
-                  AND a.pool > q.pool AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual')
+        SELECT (SELECT a.pool FROM leadroute.assignment a WHERE a.tenant = _backlog_queues.tenant
+                  AND a.pool > q.pool AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual'
+                ORDER BY a.pool LIMIT 1)
         FROM q WHERE q.pool IS NOT NULL)
     -- NULL, the last one, is the queue unmatched; leads of a pool that is not push wait for who takes them
     SELECT q.pool FROM q WHERE q.pool IS NULL OR NOT EXISTS (SELECT FROM leadroute.pool p
@@ -91,7 +96,8 @@ COMMENT ON FUNCTION leadroute._backlog_queues(bigint) IS 'Pools in whose queues 
 
 CREATE FUNCTION leadroute._backlog_rules(tenant bigint, pool integer, each boolean, done bigint[])
     RETURNS TABLE (rule bigint, alone boolean)
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_sort = off SET jit = off
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -100,7 +106,8 @@ DECLARE
 BEGIN
     rule := 0;
     LOOP
-        EXECUTE 'SELECT min(a.rule) FROM leadroute.assignment a WHERE a.rule > $1 AND ' || waiting INTO rule USING rule;
+        EXECUTE 'SELECT a.rule FROM leadroute.assignment a WHERE a.rule > $1 AND ' || waiting
+            || ' ORDER BY a.tenant, a.pool, a.rule LIMIT 1' INTO rule USING rule;
         present := NULL;
         SELECT r.* INTO present FROM leadroute.rule r WHERE r.tenant = tenant AND r.id = rule;
         alone := each OR present.needs IS NOT NULL OR present.territory IS NOT NULL;

@@ -65,47 +65,52 @@ CREATE FUNCTION leadroute._events(cursor text, only_tenant bigint)
     RETURNS TABLE (kind text, tenant bigint, lead_table integer, lead_id text, rep bigint, pool integer,
         rule bigint, at timestamptz, due_at timestamptz, manager bigint, alert bigint)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    SET enable_seqscan = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
     -- No index is by time alone, for inserts would pay for it: (tenant, rep, day) is entered once for
     -- each rep; those without one (the last row of `r` of a tenant) have an index of their own. Each
-    -- half of the record, open and ended, has its own index of reps, hence everything twice.
+    -- half of the record, open and ended, has its own index of reps, hence everything twice. ORDER BY,
+    -- and no sorts, because a planner that holds the record for small takes any index.
     WITH RECURSIVE known AS MATERIALIZED (
         SELECT s.since, (s.since AT TIME ZONE 'UTC')::date - 1 AS day -- a rep's day may be one behind
         FROM leadroute._cursor_since(cursor) AS s (since)
     ), t (tenant) AS (
         SELECT coalesce(only_tenant, least(
-            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.ended_at IS NULL),
-            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.ended_at IS NOT NULL)))
+            (SELECT a.tenant FROM leadroute.assignment a WHERE a.ended_at IS NULL ORDER BY a.tenant LIMIT 1),
+            (SELECT a.tenant FROM leadroute.assignment a WHERE a.ended_at IS NOT NULL ORDER BY a.tenant LIMIT 1)))
         UNION ALL
         SELECT least(
-            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.tenant > t.tenant AND a.ended_at IS NULL),
-            (SELECT min(a.tenant) FROM leadroute.assignment a WHERE a.tenant > t.tenant AND a.ended_at IS NOT NULL))
+            (SELECT a.tenant FROM leadroute.assignment a
+             WHERE a.tenant > t.tenant AND a.ended_at IS NULL ORDER BY a.tenant LIMIT 1),
+            (SELECT a.tenant FROM leadroute.assignment a
+             WHERE a.tenant > t.tenant AND a.ended_at IS NOT NULL ORDER BY a.tenant LIMIT 1))
         FROM t WHERE t.tenant IS NOT NULL AND only_tenant IS NULL
     ), r (tenant, rep) AS (
         SELECT t.tenant, least(
-            (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = t.tenant AND a.ended_at IS NULL),
-            (SELECT min(a.rep) FROM leadroute.assignment a WHERE a.tenant = t.tenant AND a.ended_at IS NOT NULL))
+            (SELECT a.rep FROM leadroute.assignment a
+             WHERE a.tenant = t.tenant AND a.ended_at IS NULL ORDER BY a.rep LIMIT 1),
+            (SELECT a.rep FROM leadroute.assignment a
+             WHERE a.tenant = t.tenant AND a.ended_at IS NOT NULL ORDER BY a.rep LIMIT 1))
         FROM t WHERE t.tenant IS NOT NULL
         UNION ALL
         SELECT r.tenant, least(
-            (SELECT min(a.rep) FROM leadroute.assignment a
-             WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NULL),
-            (SELECT min(a.rep) FROM leadroute.assignment a
-             WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NOT NULL))
+            (SELECT a.rep FROM leadroute.assignment a
+             WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NULL ORDER BY a.rep LIMIT 1),
+            (SELECT a.rep FROM leadroute.assignment a
+             WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NOT NULL ORDER BY a.rep LIMIT 1))
         FROM r WHERE r.rep IS NOT NULL
     )
     SELECT CASE WHEN a.method = 'manual' THEN 'manual' WHEN a.rep IS NULL THEN 'waiting'
             WHEN a.method = 'reroute' THEN 'rerouted' WHEN a.method = 'claim' THEN 'claimed' ELSE 'assigned' END,
         a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.decided_at, a.due_at, NULL::bigint, NULL::bigint
     FROM known CROSS JOIN r CROSS JOIN LATERAL (
-        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
-        WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
-          AND o.ended_at IS NULL
+        (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+         WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
+           AND o.ended_at IS NULL ORDER BY o.day)
         UNION ALL
-        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
-        WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
-          AND o.ended_at IS NOT NULL
+        (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+         WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
+           AND o.ended_at IS NOT NULL ORDER BY o.day)
         UNION ALL
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
         WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since) a
