@@ -215,75 +215,7 @@ COMMENT ON FUNCTION leadroute._take_along() IS
 CREATE TRIGGER "1_take_along" AFTER DELETE ON leadroute.rep
     FOR EACH ROW EXECUTE FUNCTION leadroute._take_along();
 
--- What memory follows, history, restores --------------------------------------------------------
-
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.calendar
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.calendar
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-ALTER TABLE leadroute.calendar ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.calendar ENABLE ALWAYS TRIGGER config_truncated;
-CREATE TRIGGER z_version BEFORE INSERT OR UPDATE ON leadroute.calendar
-    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp();
-CREATE TRIGGER history_inserted AFTER INSERT ON leadroute.calendar
-    FOR EACH ROW WHEN (NEW.changed_at = now()) EXECUTE FUNCTION leadroute._log_change('name');
-CREATE TRIGGER history_updated AFTER UPDATE ON leadroute.calendar
-    FOR EACH ROW WHEN (NEW.version IS DISTINCT FROM OLD.version) EXECUTE FUNCTION leadroute._log_change('name');
-CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.calendar
-    FOR EACH ROW EXECUTE FUNCTION leadroute._log_change('name');
-CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.calendar
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_change('name');
-
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.calendar_hours
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.calendar_hours
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-ALTER TABLE leadroute.calendar_hours ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.calendar_hours ENABLE ALWAYS TRIGGER config_truncated;
-CREATE TRIGGER z_version BEFORE INSERT OR UPDATE ON leadroute.calendar_hours
-    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp();
-CREATE TRIGGER history_inserted AFTER INSERT ON leadroute.calendar_hours
-    FOR EACH ROW WHEN (NEW.changed_at = now()) EXECUTE FUNCTION leadroute._log_change('calendar', 'weekday', 'opens');
-CREATE TRIGGER history_updated AFTER UPDATE ON leadroute.calendar_hours
-    FOR EACH ROW WHEN (NEW.version IS DISTINCT FROM OLD.version) EXECUTE FUNCTION leadroute._log_change('calendar', 'weekday', 'opens');
-CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.calendar_hours
-    FOR EACH ROW EXECUTE FUNCTION leadroute._log_change('calendar', 'weekday', 'opens');
-CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.calendar_hours
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_change('calendar', 'weekday', 'opens');
-
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.calendar_holiday
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.calendar_holiday
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-ALTER TABLE leadroute.calendar_holiday ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.calendar_holiday ENABLE ALWAYS TRIGGER config_truncated;
-CREATE TRIGGER z_version BEFORE INSERT OR UPDATE ON leadroute.calendar_holiday
-    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp();
-CREATE TRIGGER history_inserted AFTER INSERT ON leadroute.calendar_holiday
-    FOR EACH ROW WHEN (NEW.changed_at = now()) EXECUTE FUNCTION leadroute._log_change('calendar', 'day');
-CREATE TRIGGER history_updated AFTER UPDATE ON leadroute.calendar_holiday
-    FOR EACH ROW WHEN (NEW.version IS DISTINCT FROM OLD.version) EXECUTE FUNCTION leadroute._log_change('calendar', 'day');
-CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.calendar_holiday
-    FOR EACH ROW EXECUTE FUNCTION leadroute._log_change('calendar', 'day');
-CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.calendar_holiday
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_change('calendar', 'day');
-
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.rep_absence
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.rep_absence
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-ALTER TABLE leadroute.rep_absence ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.rep_absence ENABLE ALWAYS TRIGGER config_truncated;
-CREATE TRIGGER z_version BEFORE INSERT OR UPDATE ON leadroute.rep_absence
-    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp();
-CREATE TRIGGER history_inserted AFTER INSERT ON leadroute.rep_absence
-    FOR EACH ROW WHEN (NEW.changed_at = now()) EXECUTE FUNCTION leadroute._log_change('rep', 'during');
-CREATE TRIGGER history_updated AFTER UPDATE ON leadroute.rep_absence
-    FOR EACH ROW WHEN (NEW.version IS DISTINCT FROM OLD.version) EXECUTE FUNCTION leadroute._log_change('rep', 'during');
-CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.rep_absence
-    FOR EACH ROW EXECUTE FUNCTION leadroute._log_change('rep', 'during');
-CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.rep_absence
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_change('rep', 'during');
+-- Presence in memory ----------------------------------------------------------------------------
 
 CREATE FUNCTION leadroute._presence_changed() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_presence_changed';
@@ -295,37 +227,6 @@ CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.presence
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
 ALTER TABLE leadroute.presence ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE leadroute.presence ENABLE ALWAYS TRIGGER config_truncated;
-
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.rep
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.rep
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.rep ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.rep ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.calendar_hours
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.calendar_hours
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.calendar_hours ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.calendar_hours ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.calendar_holiday
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.calendar_holiday
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.calendar_holiday ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.calendar_holiday ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.rep_absence
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.rep_absence
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.rep_absence ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.rep_absence ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.presence
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.presence
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.presence ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.presence ENABLE ALWAYS TRIGGER z_restore;
 
 -- Access ----------------------------------------------------------------------------------------
 

@@ -1,12 +1,5 @@
 -- The method performance: weights from what members made of the leads they had.
 
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.performance
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.performance
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-ALTER TABLE leadroute.performance ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.performance ENABLE ALWAYS TRIGGER config_truncated;
-
 CREATE POLICY admin ON leadroute.performance USING ((SELECT leadroute._everywhere('{admin}'))
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 

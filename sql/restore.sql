@@ -30,24 +30,6 @@ CREATE FUNCTION leadroute._rest_triggers() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_rest_triggers';
 COMMENT ON FUNCTION leadroute._rest_triggers() IS
     'Lets triggers and foreign keys rest from before to after a statement of a restore.';
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.pool
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.pool
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.pool_member
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.pool_member
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.rule
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.rule
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER z_restore;
 
 CREATE FUNCTION leadroute._keep_always() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

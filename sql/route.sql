@@ -164,28 +164,6 @@ CREATE FUNCTION leadroute._require_library(version text) RETURNS void
 COMMENT ON FUNCTION leadroute._require_library(text) IS
     'Raises LR014 unless the loaded library is of this version: the first statement of every upgrade script.';
 
--- Sessions learn of changed configuration through these.
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.rep
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.pool
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.pool_member
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.rule
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.lead_table
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.rep
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.pool
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.pool_member
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.rule
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.lead_table
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-
 -- The counts in shared memory depend on the columns named here. Ending an episode changes what the
 -- rep has open, and that alone.
 CREATE TRIGGER record_inserted AFTER INSERT ON leadroute.assignment
@@ -211,16 +189,6 @@ CREATE TRIGGER record_truncated AFTER TRUNCATE ON leadroute.assignment
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._record_truncated();
 
 -- Also for rows that logical replication applies, or a restore brings without other triggers.
-ALTER TABLE leadroute.rep ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.rep ENABLE ALWAYS TRIGGER config_truncated;
-ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.pool ENABLE ALWAYS TRIGGER config_truncated;
-ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.pool_member ENABLE ALWAYS TRIGGER config_truncated;
-ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.rule ENABLE ALWAYS TRIGGER config_truncated;
-ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.lead_table ENABLE ALWAYS TRIGGER config_truncated;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_inserted;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_updated;
 ALTER TABLE leadroute.assignment ENABLE ALWAYS TRIGGER record_ending;

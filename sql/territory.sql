@@ -116,14 +116,6 @@ COMMENT ON FUNCTION leadroute._follow_pool_entries() IS
 CREATE TRIGGER "0_rename_entries" AFTER UPDATE ON leadroute.pool
     FOR EACH ROW WHEN (OLD.name <> NEW.name) EXECUTE FUNCTION leadroute._follow_pool_entries();
 
--- Sessions learn of a changed territory as of other configuration, and drop what they compiled.
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON leadroute.territory
-    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
-CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.territory
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
-ALTER TABLE leadroute.territory ENABLE ALWAYS TRIGGER config_changed;
-ALTER TABLE leadroute.territory ENABLE ALWAYS TRIGGER config_truncated;
-
 -- Entries ------------------------------------------------------------------------------------------
 
 CREATE FUNCTION leadroute._check_entry() RETURNS trigger
@@ -157,31 +149,6 @@ CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.territory_entry REFEREN
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_entries();
 CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.territory_entry
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_entries();
-
-CREATE TRIGGER z_version BEFORE INSERT OR UPDATE ON leadroute.territory
-    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp();
-CREATE TRIGGER history_inserted AFTER INSERT ON leadroute.territory
-    FOR EACH ROW WHEN (NEW.changed_at = now()) EXECUTE FUNCTION leadroute._log_change('name');
-CREATE TRIGGER history_updated AFTER UPDATE ON leadroute.territory
-    FOR EACH ROW WHEN (NEW.version IS DISTINCT FROM OLD.version) EXECUTE FUNCTION leadroute._log_change('name');
-CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.territory
-    FOR EACH ROW EXECUTE FUNCTION leadroute._log_change('name');
-CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.territory
-    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._log_change('name');
-
--- In a restore entries may come before their pools, and a territory after its rules (restore.sql).
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.territory
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.territory
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.territory ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.territory ENABLE ALWAYS TRIGGER z_restore;
-CREATE TRIGGER a_restore BEFORE INSERT ON leadroute.territory_entry
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-CREATE TRIGGER z_restore AFTER INSERT ON leadroute.territory_entry
-    FOR EACH STATEMENT WHEN (leadroute._restoring()) EXECUTE FUNCTION leadroute._rest_triggers();
-ALTER TABLE leadroute.territory_entry ENABLE ALWAYS TRIGGER a_restore;
-ALTER TABLE leadroute.territory_entry ENABLE ALWAYS TRIGGER z_restore;
 
 -- Who may see and write them: as other configuration (access.sql).
 CREATE POLICY admin ON leadroute.territory USING ((SELECT leadroute._everywhere('{admin}'))
