@@ -1,0 +1,62 @@
+// The record's relation and its indexes as record.cpp writes them: opened once in a transaction,
+// and described once in a session.
+//
+// Relation handles belong to the transaction's own resource owner, so that a subtransaction that
+// rolls back does not close them. Which indexes there are, and which of their predicates a row
+// satisfies, is asked of the server (a DBA may add indexes); what it says is kept until the
+// relation changes.
+#pragma once
+
+#include "leadroute.h"
+
+// The columns that are written; the others are NULL or their default.
+enum Column {
+    C_TENANT,
+    C_TICKET,
+    C_DECIDED_AT,
+    C_REP,
+    C_RULE,
+    C_LEAD_TABLE,
+    C_EPISODE,
+    C_POOL,
+    C_DAY,
+    C_REP_CAP,
+    C_MEMBER_CAP,
+    C_DEFICIT,
+    C_TAG,
+    C_LEAD_ID,
+    C_METHOD,
+    C_EXPLANATION,
+    C_LABEL,
+    C_OPEN_CAP,
+    C_CONTACT,
+    C_COST,
+    kColumns
+};
+constexpr int kMaxIndexes = 16;
+
+struct IndexTarget {
+    Oid oid;
+    Relation relation; // open in this transaction, or NULL
+    IndexInfo* info;
+    ExprState* predicate; // NULL: every row
+    bool by_contact;      // of rows with a contact alone
+};
+
+// An assignment relation as this session knows it. Lives in a context of its own.
+struct Target {
+    MemoryContext context;
+    Relation relation; // open in this transaction, or NULL
+    EState* executor;
+    TupleTableSlot* slot;
+    Oid oid;
+    int index_count;
+    AttrNumber column[kColumns];
+    bool outdated;
+    IndexTarget index[kMaxIndexes];
+};
+
+// The relation, opened for this transaction and locked RowExclusive. LR014 when it lacks a column,
+// LR005 when it has too many indexes.
+Target* target_open(Oid assignment);
+Relation target_index(IndexTarget* index); // opened for this transaction
