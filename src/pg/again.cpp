@@ -1,6 +1,7 @@
 // Routing a lead again; see again.h. The lead's row is locked by whoever calls, so its record
 // stands still.
 #include "again.h"
+#include "lead_row.h"
 #include "tenant.h"
 #include "transaction.h"
 
@@ -158,17 +159,8 @@ Datum leadroute_route_waiting(PG_FUNCTION_ARGS) {
     if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
-    HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(2);
-    if (HeapTupleHeaderGetTypeId(row) != relation->rd_rel->reltype)
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation))));
-    HeapTupleData tuple = {};
-    tuple.t_len = HeapTupleHeaderGetDatumLength(row);
-    tuple.t_data = row;
-    ItemPointerSetInvalid(&tuple.t_self);
+    TupleTableSlot* slot = lead_row_slot(relation, PG_GETARG_HEAPTUPLEHEADER(2));
     LeadTable* table = lead_table_of(relation);
-    TupleTableSlot* slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsHeapTuple);
-    ExecStoreHeapTuple(&tuple, slot, false);
     Lead lead;
     Decision decision;
     Datum values[2] = {};

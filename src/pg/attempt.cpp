@@ -1,6 +1,10 @@
 // Catching the server's errors; see attempt.h.
 #include "attempt.h"
 
+extern "C" {
+#include "mb/pg_wchar.h"
+}
+
 ErrorData* attempt(void (*body)(void*), void* argument) {
     MemoryContext context = CurrentMemoryContext;
     ErrorData* volatile error = NULL;
@@ -44,4 +48,11 @@ bool error_must_pass(const ErrorData* error) {
     default:
         return false;
     }
+}
+
+void message_copy(char* to, Size room, const char* message) {
+    int length =
+        pg_mbcliplen(message, static_cast<int>(strlen(message)), static_cast<int>(room) - 1);
+    memcpy(to, message, length);
+    to[length] = '\0';
 }

@@ -15,3 +15,6 @@ ErrorData* attempt_apart(void (*body)(void*), void* argument);
 // Cancel, shutdown, lack of memory or disk, serialization failures and deadlocks: not a fault of
 // what was running.
 bool error_must_pass(const ErrorData* error);
+
+// Copies a message as far as there is room for it, in whole characters.
+void message_copy(char* to, Size room, const char* message);

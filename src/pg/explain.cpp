@@ -170,9 +170,7 @@ Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
                 (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("what is given is not a JSON object")));
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
     HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(2);
-    if (HeapTupleHeaderGetTypeId(row) != relation->rd_rel->reltype)
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation))));
+    lead_row_check(relation, row);
     HeapTuple tuple = lead_row_complete(relation, row, given);
     ReturnSetInfo* rows = start_rows(fcinfo);
 

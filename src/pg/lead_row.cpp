@@ -119,6 +119,22 @@ static void default_value(Relation relation, Form_pg_attribute column, Datum* va
     *isnull = wanted.isnull;
 }
 
+void lead_row_check(Relation relation, HeapTupleHeader row) {
+    if (HeapTupleHeaderGetTypeId(row) != relation->rd_rel->reltype)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation))));
+}
+
+TupleTableSlot* lead_row_slot(Relation relation, HeapTupleHeader row) {
+    lead_row_check(relation, row);
+    HeapTuple tuple = static_cast<HeapTuple>(palloc0(HEAPTUPLESIZE));
+    tuple->t_len = HeapTupleHeaderGetDatumLength(row);
+    tuple->t_data = row;
+    ItemPointerSetInvalid(&tuple->t_self);
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsHeapTuple);
+    return ExecStoreHeapTuple(tuple, slot, false);
+}
+
 HeapTuple lead_row_complete(Relation relation, HeapTupleHeader row, Jsonb* given) {
     TupleDesc columns = RelationGetDescr(relation);
     HeapTupleData tuple;

@@ -4,10 +4,6 @@
 #include "attempt.h"
 #include "rule_set.h"
 
-extern "C" {
-#include "mb/pg_wchar.h"
-}
-
 struct Compile {
     RuleSet* set;
     Relation lead;
@@ -58,16 +54,7 @@ void lead_value_compile(RuleSet* set, Relation lead, const char* table, const ch
     value->text = MemoryContextStrdup(set->context, text);
     value->author = MemoryContextStrdup(set->context, author);
     set->value = value;
-    if (leadroute_on_rule_error == RULE_ERROR_ERROR && !set->rehearsal) {
-        compile(&work);
-        return;
-    }
-    ErrorData* error = attempt_apart(compile, &work);
-    if (error == NULL)
-        return;
-    set->broken = true;
-    value->sqlstate = error->sqlerrcode;
-    value->message = MemoryContextStrdup(set->context, error->message);
+    rule_expression_try(set, compile, &work, &value->sqlstate, &value->message);
 }
 
 static void failed(RuleSet* set, int sqlstate, const char* message, RuleFailures* failures) {
@@ -78,12 +65,8 @@ static void failed(RuleSet* set, int sqlstate, const char* message, RuleFailures
         rule_set_fault(set, 0, sqlstate, words);
     if (failures->count < kMaxFailures)
         failures->failure[failures->count] = {kValueFailure, sqlstate};
-    if (failures->count++ > 0)
-        return;
-    int length = pg_mbcliplen(words, static_cast<int>(strlen(words)),
-                              static_cast<int>(sizeof(failures->first_message)) - 1);
-    memcpy(failures->first_message, words, length);
-    failures->first_message[length] = '\0';
+    if (failures->count++ == 0)
+        message_copy(failures->first_message, sizeof(failures->first_message), words);
 }
 
 double lead_value(RuleSet* set, TupleTableSlot* slot, RuleFailures* failures) {

@@ -7,7 +7,6 @@
 #include "attempt.h"
 
 extern "C" {
-#include "mb/pg_wchar.h"
 #include "storage/proc.h"
 }
 
@@ -183,12 +182,8 @@ static void note_failure(RuleMatch* match, const RuleStep* step, int sqlstate,
         rule_set_fault(match->set, rule, sqlstate, message);
     if (failures->count < kMaxFailures)
         failures->failure[failures->count] = {rule, sqlstate};
-    if (failures->count++ == 0) {
-        int length = pg_mbcliplen(message, static_cast<int>(strlen(message)),
-                                  static_cast<int>(sizeof(failures->first_message)) - 1);
-        memcpy(failures->first_message, message, length);
-        failures->first_message[length] = '\0';
-    }
+    if (failures->count++ == 0)
+        message_copy(failures->first_message, sizeof(failures->first_message), message);
 }
 
 static void begin_subtransaction(RuleMatch* match) {
@@ -358,4 +353,18 @@ const RuleAsk* rules_asked(const RuleSet* set) {
 
 const RuleMisses* rules_misses(const RuleSet* set) {
     return &set->misses;
+}
+
+void rule_expression_try(RuleSet* set, void (*compile)(void*), void* argument, int* sqlstate,
+                         const char** message) {
+    if (leadroute_on_rule_error == RULE_ERROR_ERROR && !set->rehearsal) {
+        compile(argument);
+        return;
+    }
+    const ErrorData* error = attempt_apart(compile, argument);
+    if (error == NULL)
+        return;
+    set->broken = true;
+    *sqlstate = error->sqlerrcode;
+    *message = MemoryContextStrdup(set->context, error->message);
 }

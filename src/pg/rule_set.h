@@ -145,6 +145,10 @@ bool rule_expression_alone(RuleSet* set, RuleExpression* expression, TupleTableS
 // Keeps the planned expression in the set, with what it depends on registered; rules.cpp.
 void rule_expression_keep(RuleSet* set, const Condition* parsed, const char* author,
                           RuleExpression* kept);
+// Calls compile(argument) for an expression of the lead table's. What it raises is kept in the set,
+// to be told of each lead; with leadroute.on_rule_error = error it is raised.
+void rule_expression_try(RuleSet* set, void (*compile)(void*), void* argument, int* sqlstate,
+                         const char** message);
 
 // rule_demand.cpp: what a row of SPI_tuptable says of needs and of the territory's name, key, match
 // and author, in columns from `first` on; NULL: there is neither.

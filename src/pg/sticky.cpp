@@ -5,7 +5,6 @@
 
 extern "C" {
 #include "common/hashfn.h"
-#include "mb/pg_wchar.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 }
@@ -71,16 +70,7 @@ void sticky_compile(RuleSet* set, Relation lead) {
         leave_out(set);
         return;
     }
-    if (leadroute_on_rule_error == RULE_ERROR_ERROR && !set->rehearsal) {
-        compile(&work);
-        return;
-    }
-    ErrorData* error = attempt_apart(compile, &work);
-    if (error == NULL)
-        return;
-    set->broken = true;
-    sticky->sqlstate = error->sqlerrcode;
-    sticky->message = MemoryContextStrdup(set->context, error->message);
+    rule_expression_try(set, compile, &work, &sticky->sqlstate, &sticky->message);
 }
 
 static void failed(const Sticky* sticky, int sqlstate, const char* message,
@@ -88,10 +78,7 @@ static void failed(const Sticky* sticky, int sqlstate, const char* message,
     contact->sqlstate = sqlstate;
     char* words = psprintf("sticky_on of \"%s\" raised an error and is skipped for such leads: %s",
                            sticky->table, message);
-    int length = pg_mbcliplen(words, static_cast<int>(strlen(words)),
-                              static_cast<int>(sizeof(contact->message)) - 1);
-    memcpy(contact->message, words, length);
-    contact->message[length] = '\0';
+    message_copy(contact->message, sizeof(contact->message), words);
 }
 
 void sticky_contact(RuleSet* set, TupleTableSlot* slot, StickyContact* contact) {

@@ -2,6 +2,7 @@
 // is there already. It runs with the rights of its author, in the same scope as a rule's condition.
 #include "expression.h"
 #include "lead.h"
+#include "lead_row.h"
 #include "sticky.h"
 #include "trigger_call.h"
 
@@ -83,16 +84,7 @@ Datum leadroute_contact(PG_FUNCTION_ARGS) {
     if (!shared_ready())
         PG_RETURN_NULL();
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
-    HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(1);
-    if (HeapTupleHeaderGetTypeId(row) != relation->rd_rel->reltype)
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation))));
-    HeapTupleData tuple = {};
-    tuple.t_len = HeapTupleHeaderGetDatumLength(row);
-    tuple.t_data = row;
-    ItemPointerSetInvalid(&tuple.t_self);
-    TupleTableSlot* slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsHeapTuple);
-    ExecStoreHeapTuple(&tuple, slot, false);
+    TupleTableSlot* slot = lead_row_slot(relation, PG_GETARG_HEAPTUPLEHEADER(1));
     LeadTable* table = lead_table_of(relation);
     Lead lead;
     StickyContact contact = {};

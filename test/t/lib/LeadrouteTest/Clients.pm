@@ -8,7 +8,8 @@
 #   $load->refused           keys of leads that were rolled back, or failed: none of them may be there
 #   $load->errors            how often each SQLSTATE came
 #   $load->count('conflict') how often a client said so
-#   $load->backends($sql)    runs pg_cancel_backend or the like on one of the clients, at random
+#   $load->disturb($session, $terminate)  cancels one of the clients at random, or terminates it
+#   $load->unexpected        SQLSTATEs that neither the scripts nor disturb() ask for
 #
 # load_script(%opt) makes the script of one client: number => unique; transactions => how many;
 # sources => what to put into source, at random; table, key, source_column => defaults leads, id, source;
@@ -69,6 +70,14 @@ sub step
 	return scalar keys %{ $self->{running} };
 }
 
+sub disturb
+{
+	my ($self, $session, $terminate) = @_;
+	my $function = $terminate ? 'pg_terminate_backend' : 'pg_cancel_backend';
+	$session->query("SELECT $function(pid) FROM pg_stat_activity WHERE application_name = 'load' AND state <> 'idle' ORDER BY random() LIMIT 1");
+	return;
+}
+
 sub stop { my ($self) = @_; $self->{waiting} = []; return }
 
 sub finish
@@ -103,6 +112,16 @@ sub _read
 sub acknowledged { my ($self) = @_; return @{ $self->{acknowledged} // [] } }
 sub refused { my ($self) = @_; return @{ $self->{refused} // [] } }
 sub errors { my ($self) = @_; return %{ $self->{errors} // {} } }
+
+# Unique violations, timeouts, what disturb() does; serializable transactions that meet at a shared key
+# may be told so by the server itself.
+sub unexpected
+{
+	my ($self) = @_;
+	my %expected = map { $_ => 1 } qw(23505 57014 57P01 25P02 40001 25P01 3B001);
+	my %errors = $self->errors;
+	return grep { !$expected{$_} } sort keys %errors;
+}
 sub messages { my ($self) = @_; return $self->{text} // '' }
 sub count { my ($self, $word) = @_; return $self->{count}{$word} // 0 }
 
