@@ -252,7 +252,7 @@ CREATE FUNCTION leadroute._require_known_rep(caller name, rep bigint, tenant big
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    problem CONSTANT text[] := leadroute._missing('rep', tenant, rep::text, 'It was to sign in or out');
+    problem CONSTANT text[] := leadroute._missing('rep', tenant, rep::text, 'It was to sign in or out, or was heard of');
 BEGIN
     PERFORM leadroute._require_rep_for(caller, tenant, rep);
     IF problem IS NOT NULL OR rep IS NULL THEN

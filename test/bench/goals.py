@@ -65,7 +65,7 @@ GOALS = [
     *[Goal("methods", f"{method} / round robin, {members} members, COPY",
            ratio(us(f"{method} {members}", "routed"), us(f"round_robin {members}", "routed")), "<=", most)
       for members, most in ((10, 1.2), (10000, 2))
-      for method in ("weighted", "least_open", "priority", "nearest", "performance")],
+      for method in ("weighted", "least_open", "priority", "nearest", "performance", "value")],
     Goal("wal", "WAL bytes per insert", of("insert", "routed", "wal_per_row"), "<=", 720),
     Goal("wal", "WAL bytes per COPY row", of("COPY", "routed", "wal_per_row"), "<=", 580),
     Goal("restart", "first insert after a restart, seconds", of("restart", "routed", "first"), "<=", 0.5),

@@ -173,12 +173,12 @@ def territory(bench):
         tables.verify()
 
 
-METHODS = ["round_robin", "weighted", "least_open", "priority", "nearest", "performance"]
+METHODS = ["round_robin", "weighted", "least_open", "priority", "nearest", "performance", "value"]
 
-# Leads and reps anywhere, three tiers, weights of 1 to 5: of use to some methods, there for all.
+# Leads and reps anywhere, worth something, three tiers, weights of 1 to 5: of use to some methods, there for all.
 AROUND_METHODS = """
     ALTER TABLE routed.leads ADD location point DEFAULT point(random() * 360 - 180, random() * 180 - 90);
-    UPDATE leadroute.lead_table SET location_column = 'location';
+    UPDATE leadroute.lead_table SET location_column = 'location', value_expression = 'deal_value';
     UPDATE leadroute.rep SET location = point(random() * 360 - 180, random() * 180 - 90);
     UPDATE leadroute.pool_member SET tier = 1 + rep % 3, weight = 1 + rep % 5;
     INSERT INTO leadroute.performance (pool, rep, weight, closes, won, touches)

@@ -89,6 +89,16 @@ SELECT is(pg_temp.taken($$ARRAY['enterprise>=2']$$), '3', 'or capped');
 SELECT is(pg_temp.states(), '1 rep_cap, 2 unskilled, 3 picked, 4 unskilled', 'and said to be');
 UPDATE leadroute.rep SET daily_cap = NULL WHERE id = 1;
 
+INSERT INTO leadroute.rep (id, name, skills, daily_cap, open_cap) VALUES (6, 'Fay', '{"fast": 1}', 2, NULL),
+    (7, 'Gus', '{"fast": 1}', NULL, NULL), (8, 'Hal', '{}', NULL, NULL), (9, 'Ida', '{"fast": 1}', NULL, 3);
+INSERT INTO leadroute.pool (name) VALUES ('narrow');
+INSERT INTO leadroute.pool_member (pool, rep, daily_cap) VALUES ('narrow', 6, NULL), ('narrow', 7, 1), ('narrow', 8, NULL), ('narrow', 9, NULL);
+UPDATE leadroute.rule SET pool = 'narrow' WHERE name = 'all';
+SELECT is(pg_temp.taken($$ARRAY['fast']$$, 8), '6 7 9 6 9 9 - -', 'leads with needs fill the daily caps and the capacity, and no more');
+SELECT is(pg_temp.states(), '6 rep_cap, 7 member_cap, 8 unskilled, 9 open_cap', 'and the record says so');
+SELECT is(pg_temp.taken($$'{}'$$, 3), '8 8 8', 'they count for leads without needs, too');
+UPDATE leadroute.rule SET pool = 'sales' WHERE name = 'all';
+
 -- Skills change -----------------------------------------------------------------------------------
 
 UPDATE leadroute.rep SET skills = '{"french": 1}' WHERE id = 4;

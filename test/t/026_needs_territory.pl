@@ -188,9 +188,27 @@ is($node->safe_psql('postgres', "INSERT INTO leads (name) SELECT 'x' FROM genera
 is($node->safe_psql('postgres', q(SELECT leadroute._explanation(explanation) #> '{tried,0}' #- '{candidates,0,deficit}' #- '{candidates,1,deficit}' #- '{candidates,2,deficit}' #- '{candidates,3,deficit}' FROM leadroute.assignment WHERE lead_id = (SELECT max(id)::text FROM leads))),
 	'{"pool": 4, "others": {"turn": 1, "rep_cap": 1000, "unskilled": 7995, "rep_paused": 1000}, "members": 10000, "candidates": [{"rep": 10007, "state": "picked"}, {"rep": 2007, "state": "turn"}, {"rep": 4007, "state": "turn"}, {"rep": 6007, "state": "turn"}]}',
 	'the pick, who is next, and how many are why not');
+
+# their caps, filled by many at once: daily of the rep, of the member, and what a rep has open
+$node->safe_psql('postgres', <<'SQL');
+UPDATE leadroute.rep SET daily_cap = 20 WHERE id IN (2007, 4007);
+UPDATE leadroute.rep SET open_cap = 30 WHERE id = 6007;
+UPDATE leadroute.pool_member SET daily_cap = 25 WHERE pool = 'crowd' AND rep IN (8007, 10007);
+SQL
+my @rivals = sessions($node, 8);
+for (1 .. 20)
+{
+	$_->send("INSERT INTO leads (name) VALUES ('x'), ('y')") for @rivals;
+	wait_all(@rivals);
+}
+$_->close for @rivals;
+psql_is($node, "SELECT string_agg(format('%s:%s', rep, many), ' ' ORDER BY rep) FROM (SELECT rep, count(*) AS many FROM leadroute.open_assignment GROUP BY rep) o",
+	'2007:20 4007:20 6007:30 8007:25 10007:25 :210', 'each cap is filled, and none overrun');
+verify_ok($node);
+
 $node->safe_psql('postgres', q(UPDATE leadroute.rule SET needs = 'ARRAY[''common>=2'', ''rare'']'));
 is($node->safe_psql('postgres', "INSERT INTO leads (name) VALUES ('x') RETURNING owner_id IS NULL"), 't', 'a combination that nobody has');
 is($node->safe_psql('postgres', q(SELECT leadroute._explanation(explanation) #> '{tried,0}' FROM leadroute.assignment WHERE lead_id = (SELECT max(id)::text FROM leads))),
-	'{"pool": 4, "others": {"rep_cap": 1000, "unskilled": 8000, "rep_paused": 1000}, "members": 10000, "candidates": []}', 'is told of all');
+	'{"pool": 4, "others": {"rep_cap": 1002, "open_cap": 1, "unskilled": 7995, "member_cap": 2, "rep_paused": 1000}, "members": 10000, "candidates": []}', 'is told of all');
 is($node->safe_psql('postgres', 'SELECT problems()'), '', 'and nothing is wrong then');
 done_testing();
