@@ -83,6 +83,8 @@ static void count_credit(Recount* r, Credits* credits, const CreditColumns* c, T
     Datum pool = slot_getattr(slot, c->pool, &isnull);
     charge.pool = isnull ? 0 : DatumGetInt32(pool);
     charge.ticket = DatumGetInt64(slot_getattr(slot, c->credit_ticket, &isnull));
+    // the next ticket is newer: a checkpoint must not seem older than a credit that it knows
+    r->max_ticket = Max(r->max_ticket, charge.ticket);
     Datum day = slot_getattr(slot, c->day, &isnull);
     charge.day = isnull ? 0 : DatumGetDateADT(day);
     Datum returned = slot_getattr(slot, c->credit_day, &isnull);

@@ -92,7 +92,12 @@ sub scripts
 	return map { { sql => join('', map { transaction() } 1 .. $transactions), kept => [], refused => [] } } 1 .. $number;
 }
 
-sub fill { return "INSERT INTO leads (id, source) SELECT " . ($key += 1000) . " - i, (ARRAY['p1', 'p2', 'r'])[1 + i % 3] FROM generate_series(1, 900) i" }
+# More leads of each source than all six have room for.
+sub fill
+{
+	my $leads = 3 * 6 * $cap + 100;
+	return "INSERT INTO leads (id, source) SELECT " . ($key += $leads + 1) . " - i, (ARRAY['p1', 'p2', 'r'])[1 + i % 3] FROM generate_series(1, $leads) i";
+}
 
 sub full_is
 {
@@ -178,6 +183,31 @@ psql_is($node, 'SELECT drift FROM leadroute.verify()', '0', 'as the record says'
 $node->safe_psql('postgres', "COMMIT PREPARED 'credit'");
 psql_is($node, "SELECT received, today FROM leadroute.pool_state WHERE pool = 'free'", '1495|1495', 'so is a prepared one');
 psql_is($node, 'SELECT drift FROM leadroute.verify()', '0', 'as the record says');
+# Tickets go on after those of credits, so that a checkpoint that knows these is not taken for an older one.
+$node->safe_psql('postgres', "UPDATE leadroute.rep SET team = 'x' WHERE id = 20; INSERT INTO leads (id, source) VALUES ($first - 2, 'free')");
+psql_is($node, 'SELECT c.ticket > (SELECT max(a.credit_ticket) FROM leadroute.assignment a) FROM leadroute.checkpoint c', 't', 'a later checkpoint has them');
+psql_is($node, "SELECT leadroute._forget(0)", 't', 'the tenant is forgotten');
+psql_is($node, "SELECT received, today FROM leadroute.pool_state WHERE pool = 'free'", '1496|1496', 'credits are taken back once');
 
-$_->close for $looker, $drafter;
+# ---- a capacity that is set while a lead is being closed -------------------------------------------
+
+my ($closer) = sessions($node, 1);
+for my $end ('ROLLBACK', 'COMMIT')
+{
+	my $rep = $end eq 'COMMIT' ? 31 : 30;
+	my $id = $first + 10 * $rep + 10000;
+	$node->safe_psql('postgres', "INSERT INTO leadroute.rep (id, name) VALUES ($rep, 'Rep $rep');
+		INSERT INTO leadroute.pool (name) VALUES ('pool$rep');
+		INSERT INTO leadroute.pool_member (pool, rep) VALUES ('pool$rep', $rep);
+		INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', $rep, 'rule$rep', \$\$source = 's$rep'\$\$, 'pool$rep')");
+	$node->safe_psql('postgres', "INSERT INTO leads (id, source) SELECT $id + i, 's$rep' FROM generate_series(1, 3) i");
+	$closer->query("BEGIN; SELECT leadroute.close('leads', $id + 1, 'won')");
+	$node->safe_psql('postgres', "UPDATE leadroute.rep SET open_cap = 3 WHERE id = $rep");
+	psql_is($node, "INSERT INTO leads (id, source) VALUES ($id + 4, 's$rep') RETURNING owner_id", '', "$end: a lead that is being closed is open still");
+	$closer->query($end);
+	psql_is($node, "INSERT INTO leads (id, source) SELECT $id + i, 's$rep' FROM generate_series(5, 8) i; SELECT count(*) FROM leadroute.open_assignment WHERE rep = $rep", '3', "$end: and makes room, or does not");
+	psql_is($node, 'SELECT overshoot, drift FROM leadroute.verify()', '0|0', "$end: as verify() says");
+}
+
+$_->close for $looker, $drafter, $closer;
 done_testing();
