@@ -19,18 +19,6 @@ struct Look {
     bool aside;          // counts tells of those aside, too: the draft has not edited the record
 };
 
-static TenantBlock* copy_shared(const TenantKey* key, TenantSlot** slot) {
-    for (;;) {
-        CHECK_FOR_INTERRUPTS();
-        *slot = tenant_ready(key);
-        if (*slot == NULL)
-            memory_full();
-        TenantBlock* copy = tenant_copy(key, *slot);
-        if (copy != NULL)
-            return copy; // otherwise it was evicted in between
-    }
-}
-
 // Whoever may read the view may see what it stands on.
 static void require_select(const char* view) {
     Oid oid = get_relname_relid(view, leadroute_schema());
@@ -45,7 +33,9 @@ static void look(Look* l, int64 tenant) {
     l->slot = NULL;
     l->aside = !record_is_edited(&l->key);
     if (!config_is_draft(tenant)) {
-        l->block = l->counts = copy_shared(&l->key, &l->slot);
+        l->block = l->counts = tenant_ready_copy(&l->key, &l->slot);
+        if (l->block == NULL)
+            memory_full();
         return;
     }
     l->block = tenant_draft(&l->key)->block;

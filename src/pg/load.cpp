@@ -198,6 +198,16 @@ TenantSlot* tenant_ready(const TenantKey* key) {
     return latest;
 }
 
+TenantBlock* tenant_ready_copy(const TenantKey* key, TenantSlot** slot) {
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        *slot = tenant_ready(key);
+        TenantBlock* copy = *slot == NULL ? NULL : tenant_copy(key, *slot);
+        if (*slot == NULL || copy != NULL)
+            return copy; // otherwise it was evicted in between
+    }
+}
+
 // --- this transaction's own copies ---
 
 struct OwnDraft {

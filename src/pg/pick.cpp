@@ -334,17 +334,6 @@ void pick(const PickRequest* request, Pick* result, core::Explanation* explanati
     act(request->key, &site, try_all, result);
 }
 
-// A copy of the tenant's shared block; NULL: shared memory is full.
-static TenantBlock* shared_copy(const TenantKey* key) {
-    for (;;) {
-        CHECK_FOR_INTERRUPTS();
-        TenantSlot* slot = tenant_ready(key);
-        TenantBlock* copy = slot == NULL ? NULL : tenant_copy(key, slot);
-        if (slot == NULL || copy != NULL)
-            return copy; // otherwise it was evicted in between
-    }
-}
-
 static TenantBlock* draft_copy(const TenantKey* key, Site* site) {
     TenantBlock* draft = tenant_draft(key)->block;
     char* memory =
@@ -366,8 +355,9 @@ void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* 
     site.explanation = explanation;
     site.visit = visit;
     site.context = context;
+    TenantSlot* slot;
     site.block = config_is_draft(request->key->tenant) ? draft_copy(request->key, &site)
-                                                       : shared_copy(request->key);
+                                                       : tenant_ready_copy(request->key, &slot);
     result->memory_full = site.block == NULL;
     if (result->memory_full)
         return;

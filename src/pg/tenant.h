@@ -16,6 +16,8 @@ bool tenant_usable(const TenantSlot* slot, const TenantKey* key);
 
 // A copy of the slot's block in the current memory context; NULL: it has none.
 TenantBlock* tenant_copy(const TenantKey* key, TenantSlot* slot);
+// The same of the slot that tenant_ready() gives; NULL: shared memory is full.
+TenantBlock* tenant_ready_copy(const TenantKey* key, TenantSlot** slot);
 
 // This transaction's private block, for one that changed the tenant's configuration itself.
 struct Draft {
