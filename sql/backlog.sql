@@ -331,4 +331,4 @@ COMMENT ON FUNCTION leadroute._sweep_tenants(name) IS
 CREATE PROCEDURE leadroute.sweep(max_rows integer DEFAULT NULL, budget interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_sweep';
 COMMENT ON PROCEDURE leadroute.sweep(integer, interval) IS
-    'What has to be done from time to time: gives out waiting leads that somebody may take now, at most max_rows of them, and begins no further batch after the budget. Commits after each batch, so it cannot be called in a transaction block (2D000). Safe to run twice at once. A lead that fails is set aside with an alert (backlog_error). Takes the level admin, for its tenants. Raises LR001, LR005, LR012.';
+    'What has to be done from time to time: weighs the members of pools with the method performance anew, once an hour, and gives out waiting leads that somebody may take now, at most max_rows of them, and begins no further batch after the budget. Commits after each batch, so it cannot be called in a transaction block (2D000). Safe to run twice at once. A lead that fails is set aside with an alert (backlog_error). Takes the level admin, for its tenants. Raises LR001, LR005, LR012.';

@@ -24,8 +24,7 @@ BEGIN
         ('calendar_hours', '{calendar,weekday,opens}', true, true),
         ('calendar_holiday', '{calendar,day}', true, true),
         ('rep_absence', '{rep,during}', true, true),
-        ('presence', NULL, false, true),
-        ('performance', NULL, true, false)) AS v (name, key, followed, restored)
+        ('presence', NULL, false, true)) AS v (name, key, followed, restored)
     LOOP
         IF t.followed THEN
             EXECUTE format($sql$

@@ -1,5 +1,17 @@
 -- The method performance: weights from what members made of the leads they had.
 
+-- Memory follows the weights alone.
+CREATE TRIGGER config_changed AFTER INSERT OR DELETE ON leadroute.performance
+    FOR EACH ROW EXECUTE FUNCTION leadroute._config_changed();
+CREATE TRIGGER config_weighed AFTER UPDATE ON leadroute.performance
+    FOR EACH ROW WHEN ((OLD.tenant, OLD.pool, OLD.rep, OLD.weight) <> (NEW.tenant, NEW.pool, NEW.rep, NEW.weight))
+    EXECUTE FUNCTION leadroute._config_changed();
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON leadroute.performance
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._config_truncated();
+ALTER TABLE leadroute.performance ENABLE ALWAYS TRIGGER config_changed;
+ALTER TABLE leadroute.performance ENABLE ALWAYS TRIGGER config_weighed;
+ALTER TABLE leadroute.performance ENABLE ALWAYS TRIGGER config_truncated;
+
 CREATE POLICY admin ON leadroute.performance USING ((SELECT leadroute._everywhere('{admin}'))
     OR tenant = ANY ((SELECT leadroute._my_tenants('{admin}'))::bigint[]));
 
@@ -40,12 +52,58 @@ $$;
 COMMENT ON FUNCTION leadroute._performance(leadroute.pool) IS
     'What the members of a pool made of the leads of its window, and the weights that follow: the share of closed leads that were won against the pool''s, times the square root of the pool''s time to the first touch against the member''s (a minute more each); each as if 20 average leads had come besides; divided by the pool''s mean, and within performance_bound.';
 
+CREATE FUNCTION leadroute._refresh_pool(of_pool leadroute.pool) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- a change that nobody would see is not worth laying the pool out anew
+    WITH refreshed AS (
+        INSERT INTO leadroute.performance AS f (tenant, pool, rep, weight, closes, won, touches, median_speed)
+        SELECT of_pool.tenant, of_pool.id, n.rep, n.weight, n.closes, n.won, n.touches, n.median_speed
+        FROM leadroute._performance(of_pool) n ORDER BY n.rep
+        ON CONFLICT ON CONSTRAINT performance_pkey DO UPDATE SET
+            weight = CASE WHEN abs(f.weight - excluded.weight) > 0.005 * f.weight THEN excluded.weight ELSE f.weight END,
+            closes = excluded.closes, won = excluded.won, touches = excluded.touches,
+            median_speed = excluded.median_speed, refreshed_at = clock_timestamp()
+        RETURNING f.rep, f.weight)
+    SELECT count(*) FROM refreshed r LEFT JOIN leadroute.performance was
+        ON was.tenant = of_pool.tenant AND was.pool = of_pool.id AND was.rep = r.rep
+    WHERE was.weight IS DISTINCT FROM r.weight
+$$;
+COMMENT ON FUNCTION leadroute._refresh_pool(leadroute.pool) IS
+    'Weighs the members of a pool anew; gives how many weights changed.';
+
+CREATE FUNCTION leadroute._refresh_due(of_tenants bigint[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_pool leadroute.pool;
+BEGIN
+    -- one that another sweep is at, or somebody edits, is left to it
+    FOR of_pool IN
+        SELECT p.* FROM leadroute.pool p
+        WHERE p.method = 'performance' AND (of_tenants IS NULL OR p.tenant = ANY (of_tenants))
+          AND EXISTS (SELECT FROM leadroute.pool_member m WHERE m.tenant = p.tenant AND m.pool = p.name)
+          AND NOT EXISTS (SELECT FROM leadroute.performance f WHERE f.tenant = p.tenant AND f.pool = p.id
+              AND f.refreshed_at BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp())
+        ORDER BY p.tenant, p.id FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        BEGIN
+            PERFORM leadroute._refresh_pool(of_pool);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING USING MESSAGE = format('the weights of pool "%s" stay as they are: %s', of_pool.name, SQLERRM),
+                ERRCODE = SQLSTATE, HINT = 'SELECT leadroute.refresh_performance() shows where it fails.';
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION leadroute._refresh_due(bigint[]) IS
+    'Weighs the members of these tenants'' (NULL: all) pools with the method performance anew that were not within the last hour.';
+
 CREATE FUNCTION leadroute._refresh_performance_for(caller name, pool text, tenant bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     of_pool leadroute.pool;
-    touched_rows bigint;
     changed bigint := 0;
     problem text[];
 BEGIN
@@ -60,15 +118,7 @@ BEGIN
           AND p.name = coalesce(_refresh_performance_for.pool, p.name)
         ORDER BY p.id
     LOOP
-        -- a change that nobody would see is not worth laying the pool out anew
-        INSERT INTO leadroute.performance AS f (tenant, pool, rep, weight, closes, won, touches, median_speed)
-        SELECT of_pool.tenant, of_pool.id, n.rep, n.weight, n.closes, n.won, n.touches, n.median_speed
-        FROM leadroute._performance(of_pool) n
-        ON CONFLICT ON CONSTRAINT performance_pkey DO UPDATE SET weight = excluded.weight, closes = excluded.closes, won = excluded.won,
-            touches = excluded.touches, median_speed = excluded.median_speed, refreshed_at = clock_timestamp()
-        WHERE abs(f.weight - excluded.weight) > 0.005 * f.weight;
-        GET DIAGNOSTICS touched_rows = ROW_COUNT;
-        changed := changed + touched_rows;
+        changed := changed + leadroute._refresh_pool(of_pool);
     END LOOP;
     -- of members, pools and methods that are no more
     DELETE FROM leadroute.performance f

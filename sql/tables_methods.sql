@@ -25,7 +25,7 @@ COMMENT ON COLUMN leadroute.performance.closes IS 'Leads of the window that the 
 COMMENT ON COLUMN leadroute.performance.won IS 'Those of them with an outcome that counts as won.';
 COMMENT ON COLUMN leadroute.performance.touches IS 'Leads of the window that the member touched.';
 COMMENT ON COLUMN leadroute.performance.median_speed IS 'From the pick to the first touch, of half of them at most; NULL: none was touched.';
-COMMENT ON COLUMN leadroute.performance.refreshed_at IS 'When the row changed last.';
+COMMENT ON COLUMN leadroute.performance.refreshed_at IS 'When the member was weighed last.';
 
 ALTER TABLE leadroute.performance ENABLE ROW LEVEL SECURITY;
 SELECT pg_extension_config_dump('leadroute.performance', '');

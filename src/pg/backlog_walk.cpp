@@ -104,6 +104,11 @@ static bool walk_on(int64 most, TimestampTz until) {
     namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
     Oid types[] = {NAMEOID};
     Datum values[] = {NameGetDatum(&caller)};
+    if (GetCurrentTimestamp() < until) {
+        (void)walk("SELECT leadroute._refresh_due(leadroute._sweep_tenants($1))::pg_catalog.text",
+                   1, types, values, NULL, NULL);
+        SPI_commit();
+    }
     char* work = walk("SELECT leadroute._backlog_start(leadroute._sweep_tenants($1), false)"
                       "::pg_catalog.text",
                       1, types, values, NULL, NULL);
