@@ -252,10 +252,10 @@ static void fill_absences(TenantBlock* block, const Availability* from) {
 void availability_fill(TenantBlock* block, const Availability* from) {
     block->horizon_from = from->horizon_from;
     block->horizon_until = from->horizon_until;
-    if (from->shift_count > 0) {
+    if (from->shift_count > 0)
         memcpy(block->shift(0), from->shifts, sizeof(ShiftState) * from->shift_count);
+    if (from->window_count > 0) // none: calendars without hours
         memcpy(block->window(0), from->windows, sizeof(core::Window) * from->window_count);
-    }
     for (int32 i = 0; i < block->rep_count; i++) {
         block->rep(i)->shift = -1;
         block->rep(i)->presence.seen = DT_NOBEGIN;
