@@ -125,7 +125,7 @@ for my $round (1 .. $rounds)
 	$writer->query(rand() < 0.5 ? 'COMMIT' : 'ROLLBACK') if $draft;
 }
 is(join("\n", @wrong[ 0 .. ($#wrong > 4 ? 4 : $#wrong) ]), '', "$rounds rounds of edits and leads: rule, entry, owner and reasons as SQL has them");
-cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM leadroute.territory_entry'), '>', 10, 'there were entries');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM leadroute.territory_entry'), '>', 3, 'there were entries');
 
 # ---- others see a new entry from their first statement after the commit -------------------------------
 
