@@ -95,16 +95,19 @@ static void count_credit(Recount* r, Credits* credits, const CreditColumns* c, T
     charge.xid = snapshot->xmin;
     charge.since = GetCurrentTimestamp();
     make_room(credits);
-    if (TransactionIdIsValid(snapshot->xmin)) {
-        credits->fresh[credits->fresh_count++] = {slot->tts_tid, charge};
-        return;
-    }
-    if (TransactionIdIsValid(snapshot->xmax)) {
+    // a transaction in progress may have changed the row again after it credited it
+    bool fresh = TransactionIdIsValid(snapshot->xmin);
+    if (fresh || TransactionIdIsValid(snapshot->xmax)) {
         bool must_free;
         HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &must_free);
-        credits->next[credits->next_count++] = tuple->t_data->t_ctid;
+        if (!ItemPointerEquals(&tuple->t_data->t_ctid, &slot->tts_tid))
+            credits->next[credits->next_count++] = tuple->t_data->t_ctid;
         if (must_free)
             heap_freetuple(tuple);
+    }
+    if (fresh) {
+        credits->fresh[credits->fresh_count++] = {slot->tts_tid, charge};
+        return;
     }
     int32 member = charge.pool == 0 ? -1 : block_find_member_of(r->block, charge.pool, charge.rep);
     if (member >= 0 && r->member_wanted[member])

@@ -175,7 +175,8 @@ $node->safe_psql('postgres', "INSERT INTO leads (id, source) SELECT $first + i, 
 $node->safe_psql('postgres', 'INSERT INTO leads (id, source) VALUES (' . ($first - 1) . ", 'free')");
 psql_is($node, "SELECT max(c.ticket) >= (SELECT max(a.ticket) FROM leadroute.assignment a WHERE a.lead_id = '$first') FROM leadroute.checkpoint c", 't', 'a checkpoint has them');
 $node->safe_psql('postgres', "SELECT leadroute.credit_back('leads', $first + i, 'spam') FROM generate_series(1, 5) i");
-$node->safe_psql('postgres', "BEGIN; SELECT leadroute.credit_back('leads', $first + 7, 'spam'); PREPARE TRANSACTION 'credit'");
+# the row is changed again after the credit
+$node->safe_psql('postgres', "BEGIN; SELECT leadroute.credit_back('leads', $first + 7, 'spam'); SELECT leadroute.touch('leads', $first + 7, 'call'); PREPARE TRANSACTION 'credit'");
 $node->stop('immediate');
 $node->start;
 psql_is($node, "SELECT received, today FROM leadroute.pool_state WHERE pool = 'free'", '1496|1496', 'credits are known after a crash');
