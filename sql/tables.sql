@@ -1,6 +1,5 @@
--- STATE. The configuration a DBA writes (rep, pool, pool_member, rule, lead_table), the record the
--- engine writes (assignment, alert) and what it needs to start quickly (checkpoint). Only upgrade
--- steps change this file's objects; everything else is re-created.
+-- STATE. The configuration a DBA writes (rep, pool, pool_member, rule, lead_table). Only upgrade steps
+-- change this file's objects; everything else is re-created.
 --
 -- Every table but lead_table begins its keys with the tenant, references are by (tenant, ...), no
 -- table stores an OID and no foreign key cascades: renames follow by triggers (references.sql).
@@ -70,7 +69,12 @@ CREATE TABLE leadroute.pool (
     claim_daily integer,
     claim_open integer,
     claim_delay interval,
+    claim_exclusive interval,
+    claim_blind boolean NOT NULL DEFAULT false,
+    shark_tank_order text NOT NULL DEFAULT 'random',
     offer_window interval,
+    release_to text NOT NULL DEFAULT 'end',
+    release_returns_turn boolean NOT NULL DEFAULT false,
     credit_returns_cap boolean NOT NULL DEFAULT true,
     performance_window interval NOT NULL DEFAULT '90 days',
     performance_bound double precision NOT NULL DEFAULT 2,
@@ -93,7 +97,10 @@ CREATE TABLE leadroute.pool (
         AND (catch_up = 'bounded') = (catch_up_limit IS NOT NULL)),
     CONSTRAINT pool_overflow_check CHECK (overflow_pool <> name),
     CONSTRAINT pool_performance_check CHECK (performance_window > '0' AND performance_bound BETWEEN 1 AND 100),
-    CONSTRAINT pool_claim_check CHECK (claim_daily >= 0 AND claim_open >= 0)
+    CONSTRAINT pool_claim_check CHECK (claim_daily >= 0 AND claim_open >= 0
+        AND claim_delay >= '0' AND claim_exclusive >= '0' AND offer_window > '0'),
+    CONSTRAINT pool_shark_tank_order_check CHECK (shark_tank_order IN ('random', 'next')),
+    CONSTRAINT pool_release_to_check CHECK (release_to IN ('front', 'end'))
 );
 CREATE INDEX pool_manager ON leadroute.pool (tenant, manager) WHERE manager IS NOT NULL;
 CREATE INDEX pool_overflow ON leadroute.pool (tenant, overflow_pool) WHERE overflow_pool IS NOT NULL;
@@ -105,17 +112,22 @@ COMMENT ON COLUMN leadroute.pool.tenant IS 'The company the pool belongs to.';
 COMMENT ON COLUMN leadroute.pool.name IS 'What rules and members refer to; renaming is followed there. Also the name of its queue.';
 COMMENT ON COLUMN leadroute.pool.id IS 'What the record keeps, so that names may change; unique within the tenant. Never changes.';
 COMMENT ON COLUMN leadroute.pool.method IS 'How the next member is chosen: round_robin (equal turns), weighted (turns by the members'' weights), least_open (the fewest open leads, of those the longest waiting), priority (equal turns within the first tier that has somebody available), nearest (the least distance between the rep''s location and the lead''s, of those equally near by equal turns; for a lead without a location the longest waiting), performance (turns by weights that refresh_performance() finds); value (equal value: a lead counts as what lead_table.value_expression says it is worth).';
-COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull and broadcast are not available in this version.';
+COMMENT ON COLUMN leadroute.pool.mode IS 'push: leads are given out when they arrive; pull: they wait for a member to claim them; broadcast: they are offered to all members who may take them, and the first to claim has them.';
 COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed: none (starts level), full (all turns missed), bounded (at most catch_up_limit turns).';
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, or with the method value units of value, with catch_up = bounded.';
 COMMENT ON COLUMN leadroute.pool.presence_required IS 'True: only members who are signed in (sign_in) receive leads.';
 COMMENT ON COLUMN leadroute.pool.manager IS 'The rep who receives the pool''s alerts where a rep has no manager.';
 COMMENT ON COLUMN leadroute.pool.sla IS 'First-touch policy; not available in this version.';
 COMMENT ON COLUMN leadroute.pool.overflow_pool IS 'Asked when nobody in this pool is eligible.';
-COMMENT ON COLUMN leadroute.pool.claim_daily IS 'Most claims a day; not available in this version.';
-COMMENT ON COLUMN leadroute.pool.claim_open IS 'Most claimed leads open; not available in this version.';
-COMMENT ON COLUMN leadroute.pool.claim_delay IS 'Time between claims; not available in this version.';
-COMMENT ON COLUMN leadroute.pool.offer_window IS 'How long an offer stands; not available in this version.';
+COMMENT ON COLUMN leadroute.pool.claim_daily IS 'Most leads that a member claims from this pool in one day of the rep''s time zone; NULL is no limit, 0 is none at all.';
+COMMENT ON COLUMN leadroute.pool.claim_open IS 'Most leads claimed from this pool that a member has open at a time; NULL is no limit, 0 is none at all.';
+COMMENT ON COLUMN leadroute.pool.claim_delay IS 'Least time between two claims of a member from this pool; NULL: none.';
+COMMENT ON COLUMN leadroute.pool.claim_exclusive IS 'How long a lead that waits here may be claimed by members of the first tier only; NULL: all may at once.';
+COMMENT ON COLUMN leadroute.pool.claim_blind IS 'True: members claim without seeing, by claim_next() only; available_leads() and shark_tank() list none of this pool, and claim() is refused.';
+COMMENT ON COLUMN leadroute.pool.shark_tank_order IS 'Which lead claim_next() takes from the shark tank: any one (random), or the next one by priority, score and age (next).';
+COMMENT ON COLUMN leadroute.pool.offer_window IS 'With the mode broadcast: how long an offer stands before the lead is given out by the pool''s method, and else by its overflow pools; NULL: until somebody claims it.';
+COMMENT ON COLUMN leadroute.pool.release_to IS 'Where a lead that somebody releases goes in the queue: front, before all others, or end, by its priority, score and the time of its release.';
+COMMENT ON COLUMN leadroute.pool.release_returns_turn IS 'True: a rep who releases a lead has the turn returned, as by credit_back().';
 COMMENT ON COLUMN leadroute.pool.credit_returns_cap IS 'True: a turn that credit_back() returns does not count for the day''s caps either.';
 COMMENT ON COLUMN leadroute.pool.performance_window IS 'With the method performance: how far back outcomes and speed count.';
 COMMENT ON COLUMN leadroute.pool.performance_bound IS 'With the method performance: no member weighs more than so many times the average, or less than the average by it.';
@@ -131,6 +143,9 @@ CREATE TABLE leadroute.pool_member (
     weight numeric NOT NULL DEFAULT 1,
     tier integer NOT NULL DEFAULT 1,
     daily_cap integer,
+    claim_daily integer,
+    claim_open integer,
+    claim_delay interval,
     paused boolean NOT NULL DEFAULT false,
     version integer,
     changed_at timestamptz,
@@ -149,8 +164,11 @@ COMMENT ON COLUMN leadroute.pool_member.tenant IS 'The company of pool and rep.'
 COMMENT ON COLUMN leadroute.pool_member.pool IS 'The pool, by name.';
 COMMENT ON COLUMN leadroute.pool_member.rep IS 'The rep, by id.';
 COMMENT ON COLUMN leadroute.pool_member.weight IS 'With the method weighted: share of the pool''s leads against the other members'' weights, 0.000001 to 1000000. Without effect with the other methods.';
-COMMENT ON COLUMN leadroute.pool_member.tier IS 'With the method priority: a tier receives what the tiers with lower numbers cannot take. Without effect with the other methods.';
+COMMENT ON COLUMN leadroute.pool_member.tier IS 'With the method priority: a tier receives what the tiers with lower numbers cannot take. With the pool''s claim_exclusive: the lowest number in the pool is the first tier.';
 COMMENT ON COLUMN leadroute.pool_member.daily_cap IS 'Most leads a day from this pool, besides the rep''s own daily cap; NULL is no cap.';
+COMMENT ON COLUMN leadroute.pool_member.claim_daily IS 'In place of the pool''s claim_daily for this member; NULL: the pool''s.';
+COMMENT ON COLUMN leadroute.pool_member.claim_open IS 'In place of the pool''s claim_open for this member; NULL: the pool''s.';
+COMMENT ON COLUMN leadroute.pool_member.claim_delay IS 'In place of the pool''s claim_delay for this member; NULL: the pool''s.';
 COMMENT ON COLUMN leadroute.pool_member.paused IS 'True: receives nothing from this pool.';
 COMMENT ON COLUMN leadroute.pool_member.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.pool_member.changed_at IS 'Start of the transaction that changed the row last.';
@@ -167,6 +185,7 @@ CREATE TABLE leadroute.lead_table (
     sticky_window interval,
     reroute_on name[],
     location_column name,
+    score_column name,
     value_expression text,
     notify_key boolean NOT NULL DEFAULT true,
     event_salt uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -192,6 +211,7 @@ COMMENT ON COLUMN leadroute.lead_table.sticky_on IS 'SQL expression over the lea
 COMMENT ON COLUMN leadroute.lead_table.sticky_window IS 'How long the rep of a contact''s latest assignment is known, from when it was decided; has no effect without sticky_on.';
 COMMENT ON COLUMN leadroute.lead_table.reroute_on IS 'Columns whose change routes the lead again, unless a person gave it its owner; may be changed. Renamed and dropped columns are followed.';
 COMMENT ON COLUMN leadroute.lead_table.location_column IS 'Column of type point, (longitude, latitude) in degrees, that says where a lead is, for the method nearest; may be changed. A lead without one, or off the globe, goes to whoever waits longest.';
+COMMENT ON COLUMN leadroute.lead_table.score_column IS 'Column of a number type that says how good a lead is: of leads that wait with the same priority the one with the highest score comes first, one without a score last; may be changed.';
 COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'SQL expression over the lead that gives a number: what the lead is worth, for pools with the method value; may be changed. A lead for which it is NULL, not above 0, not finite or an error counts as the pool''s leads so far on average, or as 1. Values are taken in 1/1024, up to 1000000000.';
 COMMENT ON COLUMN leadroute.lead_table.value_author IS 'The role with whose rights value_expression is evaluated: who wrote it. Only a superuser may name another; without that role no lead has a value, with an alert.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
@@ -262,210 +282,6 @@ COMMENT ON COLUMN leadroute.rule.author IS 'The role with whose rights the condi
 COMMENT ON COLUMN leadroute.rule.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.rule.changed_at IS 'Start of the transaction that changed the row last.';
 
-CREATE TABLE leadroute.assignment (
-    -- fixed-width columns first: fewer bytes per row
-    tenant bigint NOT NULL DEFAULT 0,
-    ticket bigint NOT NULL DEFAULT 0,
-    decided_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    rep bigint,
-    rule bigint,
-    tag double precision,
-    lead_table integer NOT NULL,
-    episode integer NOT NULL DEFAULT 1,
-    pool integer,
-    day date,
-    rep_cap integer,
-    member_cap integer,
-    deficit real,
-    lead_id text COLLATE "C" NOT NULL,
-    method text NOT NULL DEFAULT 'push',
-    explanation bytea,
-    due_at timestamptz,
-    touched_at timestamptz,
-    ended_at timestamptz,
-    end_reason text,
-    label jsonb,
-    given_by text,
-    remark text,
-    outcome text,
-    value numeric,
-    open_cap integer,
-    credit_ticket bigint,
-    credit_day boolean,
-    credited_at timestamptz,
-    credited_by text,
-    credit_reason text,
-    contact bigint,
-    cost double precision,
-    CONSTRAINT assignment_method_check CHECK (method IN
-        ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
-    CONSTRAINT assignment_episode_check CHECK (episode >= 1),
-    CONSTRAINT assignment_turn_check CHECK (rep IS NULL OR pool IS NULL OR day IS NOT NULL)
-);
--- An UPDATE must work where the table is published, and it has no primary key.
-ALTER TABLE leadroute.assignment REPLICA IDENTITY FULL;
-CREATE UNIQUE INDEX assignment_open
-    ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops) WHERE ended_at IS NULL;
-CREATE UNIQUE INDEX assignment_ended
-    ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops, episode) WHERE ended_at IS NOT NULL;
-CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NULL;
-CREATE INDEX assignment_rep_ended ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NOT NULL;
-CREATE INDEX assignment_credited ON leadroute.assignment (tenant, credit_ticket) WHERE credit_ticket IS NOT NULL;
-CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL;
-CREATE INDEX assignment_queue ON leadroute.assignment
-    (tenant, pool, rule, coalesce(label -> 'priority', '{}'), decided_at, lead_id leadroute.key_ops)
-    WHERE rep IS NULL AND ended_at IS NULL AND method <> 'manual';
-CREATE INDEX assignment_ended_at ON leadroute.assignment (ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX assignment_contact ON leadroute.assignment (tenant, lead_table, contact, decided_at)
-    WHERE contact IS NOT NULL AND rep IS NOT NULL;
-CREATE INDEX assignment_due ON leadroute.assignment (due_at)
-    WHERE due_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
-
-COMMENT ON TABLE leadroute.assignment IS
-    'The record: one row per episode of a lead with one rep, or with one queue. Its key is (tenant, lead_table, lead_id, episode), kept by two partial unique indexes instead of a primary key: assignment_open allows one open episode per lead, assignment_ended keeps the ended ones apart. Shared memory is a cache of this table and follows edits made by SQL.';
-COMMENT ON INDEX leadroute.assignment_open IS 'At most one open episode per lead.';
-COMMENT ON INDEX leadroute.assignment_ended IS 'Ended episodes of a lead.';
-COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s open leads: reads the open counts, the daily ones and what came after a checkpoint. By day, so that entries share their key and take little room.';
-COMMENT ON INDEX leadroute.assignment_rep_ended IS 'A rep''s recent leads that have ended, for the same counts.';
-COMMENT ON INDEX leadroute.assignment_credited IS 'Turns credited back after a checkpoint.';
-COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, or waited, by the time they came into a queue.';
-COMMENT ON INDEX leadroute.assignment_queue IS 'Leads that wait, queue by queue and by their rules, in the order in which they are given out: by the label''s priority, and age.';
-COMMENT ON INDEX leadroute.assignment_ended_at IS 'Episodes that ended lately, for their events.';
-COMMENT ON INDEX leadroute.assignment_contact IS 'Who has had a contact, the latest last; empty where no lead table has a sticky_on.';
-COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
-COMMENT ON COLUMN leadroute.assignment.tenant IS 'The lead''s tenant.';
-COMMENT ON COLUMN leadroute.assignment.ticket IS 'Number of the deciding transaction within the tenant; tells which rows a checkpoint includes.';
-COMMENT ON COLUMN leadroute.assignment.decided_at IS 'The clock at the pick.';
-COMMENT ON COLUMN leadroute.assignment.rep IS 'The owner''s id; NULL: the lead waits in a queue.';
-COMMENT ON COLUMN leadroute.assignment.rule IS 'Id of the rule that matched.';
-COMMENT ON COLUMN leadroute.assignment.lead_table IS 'Id of the attached table.';
-COMMENT ON COLUMN leadroute.assignment.episode IS '1 for a lead''s first assignment, then counting up.';
-COMMENT ON COLUMN leadroute.assignment.pool IS 'Id of the pool that gave the lead out or keeps it in its queue; NULL: a rule''s own rep, an owner given by hand, or the queue unmatched.';
-COMMENT ON COLUMN leadroute.assignment.day IS 'The calendar day in the rep''s time zone that the lead counts for; NULL: counts for none.';
-COMMENT ON COLUMN leadroute.assignment.rep_cap IS 'The rep''s daily cap in force at the pick.';
-COMMENT ON COLUMN leadroute.assignment.member_cap IS 'The pool member''s daily cap in force at the pick.';
-COMMENT ON COLUMN leadroute.assignment.deficit IS 'Turns (or value) due minus received of the rep in the pool, right after the pick.';
-COMMENT ON COLUMN leadroute.assignment.cost IS 'What the lead cost the rep in a pool with the method value, in 1/1024; NULL: one turn.';
-COMMENT ON COLUMN leadroute.assignment.tag IS 'The rep''s start tag in the pool''s virtual time, less the turns (or the value) received: from it and the count of rows a rebuild knows the rotation.';
-COMMENT ON COLUMN leadroute.assignment.lead_id IS 'The lead''s key in its output form.';
-COMMENT ON COLUMN leadroute.assignment.method IS 'How the owner was found: push, overflow, sticky (the known owner of its contact), manual and others.';
-COMMENT ON COLUMN leadroute.assignment.explanation IS 'Why, encoded; read it with leadroute.why() or leadroute.why_json().';
-COMMENT ON COLUMN leadroute.assignment.due_at IS 'When the first touch is due.';
-COMMENT ON COLUMN leadroute.assignment.touched_at IS 'The first touch.';
-COMMENT ON COLUMN leadroute.assignment.ended_at IS 'When the episode ended; NULL while it is open.';
-COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, released, routed, rerouted, deleted, moved, detached, dropped, truncated, closed.';
-COMMENT ON COLUMN leadroute.assignment.label IS 'The label of the rule that matched.';
-COMMENT ON COLUMN leadroute.assignment.given_by IS 'The database role that gave or released the lead by hand: what SET ROLE said, else the session''s user.';
-COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever gave or released it.';
-COMMENT ON COLUMN leadroute.assignment.outcome IS 'What became of a closed lead.';
-COMMENT ON COLUMN leadroute.assignment.value IS 'What a closed lead was worth; NULL: nothing is said.';
-COMMENT ON COLUMN leadroute.assignment.open_cap IS 'The rep''s capacity in force at the pick.';
-COMMENT ON COLUMN leadroute.assignment.contact IS 'Hash of what sticky_on of the lead table said of the lead; NULL: it has no contact.';
-COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket; set by leadroute.';
-COMMENT ON COLUMN leadroute.assignment.credit_day IS 'True: credited back with the day''s cap.';
-COMMENT ON COLUMN leadroute.assignment.credited_at IS 'When the turn was credited back; NULL: it counts.';
-COMMENT ON COLUMN leadroute.assignment.credited_by IS 'The database role that credited it back.';
-COMMENT ON COLUMN leadroute.assignment.credit_reason IS 'Why, in its words.';
-
-CREATE TABLE leadroute.unmanaged_lead (
-    tenant bigint NOT NULL DEFAULT 0,
-    lead_table integer NOT NULL,
-    lead_id text COLLATE "C" NOT NULL,
-    PRIMARY KEY (tenant, lead_table, lead_id)
-);
-
-COMMENT ON TABLE leadroute.unmanaged_lead IS
-    'Leads that were there when their table was attached and were left alone: never routed, never counted as lost.';
-COMMENT ON COLUMN leadroute.unmanaged_lead.tenant IS 'The lead''s tenant.';
-COMMENT ON COLUMN leadroute.unmanaged_lead.lead_table IS 'Id of the attached table.';
-COMMENT ON COLUMN leadroute.unmanaged_lead.lead_id IS 'The lead''s key in its output form.';
-
-CREATE TABLE leadroute.checkpoint (
-    tenant bigint NOT NULL DEFAULT 0,
-    ticket bigint NOT NULL,
-    taken_at timestamptz NOT NULL,
-    since timestamptz NOT NULL,
-    in_flight bigint[] NOT NULL,
-    pools integer[] NOT NULL,
-    reps bigint[] NOT NULL,
-    received bigint[] NOT NULL,
-    deficit double precision[] NOT NULL,
-    start double precision[] NOT NULL,
-    extra bigint[],
-    PRIMARY KEY (tenant, ticket),
-    CONSTRAINT checkpoint_arrays_check CHECK (
-        cardinality(pools) = cardinality(reps) AND cardinality(reps) = cardinality(received)
-        AND cardinality(received) = cardinality(deficit) AND cardinality(deficit) = cardinality(start)
-        AND (extra IS NULL OR cardinality(extra) = cardinality(start)))
-);
-
-COMMENT ON TABLE leadroute.checkpoint IS
-    'Totals of the record up to a ticket, so that shared memory is rebuilt from them and the rows since, whatever the age of the record. May be emptied at any time: the next rebuild then reads the whole record.';
-COMMENT ON COLUMN leadroute.checkpoint.tenant IS 'The tenant.';
-COMMENT ON COLUMN leadroute.checkpoint.ticket IS 'Rows up to this ticket are included, but for those of in_flight.';
-COMMENT ON COLUMN leadroute.checkpoint.taken_at IS 'When the checkpoint was taken.';
-COMMENT ON COLUMN leadroute.checkpoint.since IS 'Rows not included were decided at this time or later; -infinity: none is included, the record was edited by hand.';
-COMMENT ON COLUMN leadroute.checkpoint.in_flight IS 'Tickets of the transactions that had not ended.';
-COMMENT ON COLUMN leadroute.checkpoint.pools IS 'One element per pool member, as in the arrays after it: the pool''s id.';
-COMMENT ON COLUMN leadroute.checkpoint.reps IS 'The rep''s id.';
-COMMENT ON COLUMN leadroute.checkpoint.received IS 'Leads received.';
-COMMENT ON COLUMN leadroute.checkpoint.deficit IS 'Turns due minus turns received.';
-COMMENT ON COLUMN leadroute.checkpoint.extra IS 'What the leads received cost beyond 1 each, in 1/1024; NULL: nothing.';
-COMMENT ON COLUMN leadroute.checkpoint.start IS 'The member''s start tag in the pool''s virtual time.';
-
-CREATE TABLE leadroute.alert (
-    tenant bigint NOT NULL DEFAULT 0,
-    id bigint GENERATED BY DEFAULT AS IDENTITY,
-    kind text NOT NULL,
-    lead_table integer,
-    lead_id text,
-    rep bigint,
-    pool integer,
-    rule bigint,
-    manager bigint,
-    message text NOT NULL,
-    raised_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    acknowledged_at timestamptz,
-    acknowledged_by name,
-    PRIMARY KEY (tenant, id),
-    CONSTRAINT alert_kind_check CHECK (kind IN ('unmatched', 'nobody_available', 'rule_error',
-        'sla_breach', 'reroute_limit', 'sweep_late', 'memory_full', 'backlog_error'))
-);
-CREATE INDEX alert_open ON leadroute.alert (tenant, kind, rule) WHERE acknowledged_at IS NULL;
-
-CREATE INDEX alert_raised ON leadroute.alert (raised_at);
-
-COMMENT ON TABLE leadroute.alert IS 'What a person must see. Repetitions within a minute are left out.';
-COMMENT ON INDEX leadroute.alert_raised IS 'Alerts raised lately, for their events.';
-COMMENT ON INDEX leadroute.alert_open IS 'Alerts that nobody has acknowledged.';
-COMMENT ON COLUMN leadroute.alert.tenant IS 'The tenant.';
-COMMENT ON COLUMN leadroute.alert.id IS 'Unique within the tenant.';
-COMMENT ON COLUMN leadroute.alert.kind IS 'unmatched, nobody_available, rule_error and others.';
-COMMENT ON COLUMN leadroute.alert.lead_table IS 'Id of the attached table.';
-COMMENT ON COLUMN leadroute.alert.lead_id IS 'The lead, where it is about one.';
-COMMENT ON COLUMN leadroute.alert.rep IS 'The rep it is about.';
-COMMENT ON COLUMN leadroute.alert.pool IS 'The pool it is about.';
-COMMENT ON COLUMN leadroute.alert.rule IS 'The rule it is about.';
-COMMENT ON COLUMN leadroute.alert.manager IS 'Whom it is for: the rep''s manager, else the pool''s, else the lead table''s.';
-COMMENT ON COLUMN leadroute.alert.message IS 'What happened.';
-COMMENT ON COLUMN leadroute.alert.raised_at IS 'When.';
-COMMENT ON COLUMN leadroute.alert.acknowledged_at IS 'When a person took note.';
-COMMENT ON COLUMN leadroute.alert.acknowledged_by IS 'Who.';
-
--- Not dumped: it speaks of the transactions of this cluster.
-CREATE TABLE leadroute.event_cursor (
-    tenant bigint NOT NULL DEFAULT 0,
-    cursor text NOT NULL,
-    stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (tenant)
-);
-
-COMMENT ON TABLE leadroute.event_cursor IS
-    'How far the background worker has sent the events of this database; after a crash it goes on from here.';
-COMMENT ON COLUMN leadroute.event_cursor.tenant IS '0: the worker serves all tenants.';
-COMMENT ON COLUMN leadroute.event_cursor.cursor IS 'As next_cursor of leadroute.events_since().';
-COMMENT ON COLUMN leadroute.event_cursor.stored_at IS 'When it was stored.';
-
 -- A dump contains the rows of an extension's table, and the position of a sequence, only if told.
 SELECT pg_extension_config_dump('leadroute.rep', '');
 SELECT pg_extension_config_dump('leadroute.rep_id_seq', '');
@@ -476,8 +292,3 @@ SELECT pg_extension_config_dump('leadroute.lead_table', '');
 SELECT pg_extension_config_dump('leadroute.lead_table_id_seq', '');
 SELECT pg_extension_config_dump('leadroute.rule', '');
 SELECT pg_extension_config_dump('leadroute.rule_id_seq', '');
-SELECT pg_extension_config_dump('leadroute.assignment', '');
-SELECT pg_extension_config_dump('leadroute.unmanaged_lead', '');
-SELECT pg_extension_config_dump('leadroute.checkpoint', '');
-SELECT pg_extension_config_dump('leadroute.alert', '');
-SELECT pg_extension_config_dump('leadroute.alert_id_seq', '');

@@ -43,7 +43,8 @@ const char* const kStateNames[kStates] = {
     "picked",   "turn",   "rep_cap",   "member_cap", "rep_paused", "member_paused", "no_ref",
     "open_cap", "absent", "off_shift", "signed_out", "unskilled",  "lower_tier"};
 const char* const kMeasureNames[kMeasures] = {"deficit", "open", "km", "value"};
-const char* const kNoteNames[] = {"", "unmatched", "manual", "nobody", "pool_gone", "sticky"};
+const char* const kNoteNames[] = {"",       "unmatched", "manual",  "nobody", "pool_gone",
+                                  "sticky", "pull",      "offered", "claimed"};
 constexpr uint64_t kNotes = sizeof(kNoteNames) / sizeof(kNoteNames[0]);
 
 bool has_measure(State state) noexcept {

@@ -31,7 +31,10 @@ enum class Note : uint8_t {
     manual = 2,
     nobody = 3,
     pool_gone = 4,
-    sticky = 5, // the rep knows this contact
+    sticky = 5,  // the rep knows this contact
+    pull = 6,    // it waits in the pool until a member claims it
+    offered = 7, // to all members who might take it
+    claimed = 8, // the rep took it
 };
 
 // What a pool's method compares its members by. The codes are stored: never renumber.

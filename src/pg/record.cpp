@@ -37,6 +37,12 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_COST, Float8GetDatum(core::cost_of(1, row->extra)), row->extra != 0);
     set(target, C_LABEL, row->label, row->has_label);
     set(target, C_CONTACT, Int64GetDatum(row->contact), row->has_contact);
+    set(target, C_SCORE, Float8GetDatum(row->score), row->has_score);
+    set(target, C_NEEDS, row->needs, row->needs != 0);
+    set(target, C_AT_FRONT, BoolGetDatum(true), row->at_front);
+    set(target, C_AVOID, row->avoid, row->avoid != 0);
+    set(target, C_OFFERED_TO, row->offered_to, row->offered_to != 0);
+    set(target, C_OFFERED_UNTIL, TimestampTzGetDatum(row->offered_until), row->offered_to != 0);
     if (row->explanation_length > 0) {
         bytea* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row->explanation_length));
         SET_VARSIZE(bytes, VARHDRSZ + row->explanation_length);
@@ -90,6 +96,10 @@ void record_copy(RecordRow* to, const RecordRow* from) {
     }
     if (from->has_label)
         to->label = datumCopy(from->label, false, -1);
+    Datum* const arrays[] = {&to->needs, &to->avoid, &to->offered_to};
+    for (Datum* array : arrays)
+        if (*array != 0)
+            *array = datumCopy(*array, false, -1);
 }
 
 // --- batches ---

@@ -25,9 +25,17 @@ struct RecordRow {
     const char* method;
     const uint8* explanation;
     int32 explanation_length;
-    int64 extra;    // what it cost beyond one turn, in the fair queue's units
-    Datum label;    // jsonb
-    int64 contact;  // hash of what sticky_on says of the lead
+    int64 extra;   // what it cost beyond one turn, in the fair queue's units
+    Datum label;   // jsonb
+    int64 contact; // hash of what sticky_on says of the lead
+    // of a lead that waits
+    double score;              // has_score: it has one
+    Datum needs;               // text[], 0: none
+    Datum avoid;               // bigint[], 0: none
+    Datum offered_to;          // bigint[], 0: not offered
+    TimestampTz offered_until; // with offered_to
+    bool has_score, at_front;
+
     Oid assignment; // relation to write to
     bool has_rep, has_day, has_deficit, has_label, has_contact;
 };

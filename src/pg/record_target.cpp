@@ -3,9 +3,10 @@
 #include "record.h"
 
 static const char* const column_names[kColumns] = {
-    "tenant", "ticket",      "decided_at", "rep",        "rule",    "lead_table", "episode",
-    "pool",   "day",         "rep_cap",    "member_cap", "deficit", "tag",        "lead_id",
-    "method", "explanation", "label",      "open_cap",   "contact", "cost"};
+    "tenant", "ticket",      "decided_at", "rep",        "rule",         "lead_table", "episode",
+    "pool",   "day",         "rep_cap",    "member_cap", "deficit",      "tag",        "lead_id",
+    "method", "explanation", "label",      "open_cap",   "contact",      "cost",       "score",
+    "needs",  "at_front",    "avoid",      "offered_to", "offered_until"};
 
 constexpr int kTargets = 4; // one, but on a distributed engine
 static Target targets[kTargets];

@@ -31,9 +31,15 @@ enum Column {
     C_OPEN_CAP,
     C_CONTACT,
     C_COST,
+    C_SCORE,
+    C_NEEDS,
+    C_AT_FRONT,
+    C_AVOID,
+    C_OFFERED_TO,
+    C_OFFERED_UNTIL,
     kColumns
 };
-constexpr int kMaxIndexes = 16;
+constexpr int kMaxIndexes = 24;
 
 struct IndexTarget {
     Oid oid;

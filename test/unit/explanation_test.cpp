@@ -155,8 +155,9 @@ TEST(Explanation, NothingToSayIsShort) {
     Explanation e{};
     EXPECT_EQ(json_of(encoded(e)), R"({"rule_errors":[],"tried":[]})");
     EXPECT_LT(encoded(e).size(), 8u);
-    const char* names[] = {"unmatched", "manual", "nobody", "pool_gone", "sticky"};
-    for (int note = 1; note <= 5; note++) {
+    const char* names[] = {"unmatched", "manual", "nobody",  "pool_gone",
+                           "sticky",    "pull",   "offered", "claimed"};
+    for (int note = 1; note <= 8; note++) {
         e.note = static_cast<Note>(note);
         EXPECT_EQ(json_of(encoded(e)), std::string(R"({"rule_errors":[],"tried":[],"note":")") +
                                            names[note - 1] + "\"}");
