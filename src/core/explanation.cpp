@@ -43,9 +43,9 @@ const char* const kStateNames[kStates] = {
     "picked",   "turn",   "rep_cap",   "member_cap", "rep_paused", "member_paused", "no_ref",
     "open_cap", "absent", "off_shift", "signed_out", "unskilled",  "lower_tier"};
 const char* const kMeasureNames[kMeasures] = {"deficit", "open", "km", "value"};
-const char* const kNoteNames[] = {"",       "unmatched", "manual",  "nobody", "pool_gone",
-                                  "sticky", "pull",      "offered", "claimed"};
-constexpr uint64_t kNotes = sizeof(kNoteNames) / sizeof(kNoteNames[0]);
+const char* const kNoteNames[] = {"",          "unmatched", "manual", "nobody",
+                                  "pool_gone", "sticky",    "pull",   "offered"};
+static_assert(sizeof(kNoteNames) / sizeof(kNoteNames[0]) == kNoteBits + 1);
 
 bool has_measure(State state) noexcept {
     return state == State::picked || state == State::turn;
@@ -401,7 +401,7 @@ int32_t to_json(const uint8_t* bytes, int32_t length, char* out, int32_t room) n
     Json j{out, room};
     uint8_t first = d.byte();
     uint8_t note = first & kNoteBits;
-    if (room < 1 || !d.ok || first >> kVersionShift != kVersion || note >= kNotes)
+    if (room < 1 || !d.ok || first >> kVersionShift != kVersion)
         return -1;
     j.text("{");
     rule_errors_to_json(d, j, (first & kFailures) != 0);

@@ -34,7 +34,6 @@ enum class Note : uint8_t {
     sticky = 5,  // the rep knows this contact
     pull = 6,    // it waits in the pool until a member claims it
     offered = 7, // to all members who might take it
-    claimed = 8, // the rep took it
 };
 
 // What a pool's method compares its members by. The codes are stored: never renumber.
