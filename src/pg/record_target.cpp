@@ -109,8 +109,9 @@ static void describe_index(Target* target, Oid oid) {
     target->index_count++;
 }
 
-// Learns the relation's columns and indexes; it is open.
+// Learns the relation's columns and indexes; it is open. What an error leaves is begun anew.
 static void describe(Target* target) {
+    target->outdated = true;
     target->context =
         AllocSetContextCreate(TopMemoryContext, "leadroute record", ALLOCSET_SMALL_SIZES);
     MemoryContext caller = MemoryContextSwitchTo(target->context);
@@ -121,6 +122,7 @@ static void describe(Target* target) {
             ereport(ERROR, (errcode(ERRCODE_LR_VERSIONS_DIFFER),
                             errmsg("relation \"%s\" has no column \"%s\"",
                                    RelationGetRelationName(target->relation), column_names[c]),
+                            errdetail("The library writes it with each decision."),
                             errhint("ALTER EXTENSION leadroute UPDATE;")));
     }
     List* indexes = RelationGetIndexList(target->relation);
@@ -128,6 +130,8 @@ static void describe(Target* target) {
         ereport(ERROR, (errcode(ERRCODE_LR_CONFIGURATION),
                         errmsg("relation \"%s\" has more than %d indexes",
                                RelationGetRelationName(target->relation), kMaxIndexes),
+                        errdetail("It has %d, and each decision is entered into every one.",
+                                  list_length(indexes)),
                         errhint("Drop those that are not needed.")));
     ListCell* cell;
     foreach (cell, indexes)

@@ -46,8 +46,9 @@ static Relation credit_index(Relation record, const CreditColumns* columns) {
                 (errcode(ERRCODE_LR_CONFIGURATION),
                  errmsg("relation \"%s\" has no index on (tenant, credit_ticket)",
                         RelationGetRelationName(record)),
+                 errdetail("Counters are rebuilt by it after a restart."),
                  errhint("CREATE INDEX ON it (tenant, credit_ticket) WHERE credit_ticket IS NOT "
-                         "NULL; counters are rebuilt by it.")));
+                         "NULL;")));
     return found;
 }
 
