@@ -122,7 +122,9 @@ static void default_value(Relation relation, Form_pg_attribute column, Datum* va
 void lead_row_check(Relation relation, HeapTupleHeader row) {
     if (HeapTupleHeaderGetTypeId(row) != relation->rd_rel->reltype)
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation))));
+                        errmsg("the row is not one of \"%s\"", RelationGetRelationName(relation)),
+                        errdetail("Its type is %s.", format_type_be(HeapTupleHeaderGetTypeId(row))),
+                        errhint("Give a row of the lead table's own type.")));
 }
 
 TupleTableSlot* lead_row_slot(Relation relation, HeapTupleHeader row) {

@@ -1,6 +1,6 @@
 -- explain(): decides for a lead that does not exist, and changes nothing.
 BEGIN;
-SELECT plan(41);
+SELECT plan(44);
 SET LOCAL client_min_messages = warning;
 
 CREATE FUNCTION pg_temp.refused(statement text, code text, pattern text, description text) RETURNS text
@@ -133,6 +133,9 @@ SELECT pg_temp.refused($$ SELECT leadroute.explain('wide', '{"via": 1, "word": "
 SELECT pg_temp.refused($$ SELECT leadroute.explain('wide', '{}') $$, 'LR005', 'default of column "via"', 'a default that takes a number by a function');
 SELECT pg_temp.refused($$ SELECT leadroute.explain('leads', '{}', 3) $$, 'LR005', 'no leads of tenant 3', 'a tenant where there are none');
 SELECT pg_temp.refused($$ SELECT leadroute.explain('leads', '{}', NULL) $$, 'LR005', 'tenant is NULL', 'no tenant');
+
+SELECT pg_temp.refused($$ SELECT leadroute._explain('leads', 0, ROW(1, 'x'), '{}') $$, '42804', 'not one of "leads"', 'a row of another type, twice') FROM generate_series(1, 2);
+SELECT pg_temp.refused($$ SELECT leadroute._explain('leads', 0, l, '[1]') FROM (SELECT (NULL::public.leads).*) l $$, '42804', 'not a JSON object', 'columns that are given, but not by name');
 
 -- Tenants -------------------------------------------------------------------------------------------------
 
