@@ -51,9 +51,13 @@ void draft_outdated(void) {
     serial++;
 }
 
+static bool has_draft(void) {
+    return changed.count > 0 || presence_changed_any();
+}
+
 void charge_undo_draft(void) {
-    if (changed.count > 0 || presence_changed_any())
-        serial++;
+    if (has_draft())
+        draft_outdated();
 }
 
 uint64 config_serial(void) {
@@ -68,7 +72,7 @@ void attachments_changed(void) {
 void record_edited(Oid assignment, int64 tenant, bool by_hand) {
     TenantKey key = {MyDatabaseId, assignment, tenant};
     if (by_hand)
-        serial++;
+        draft_outdated();
     for (int i = 0; i < edited.count; i++)
         if (same_key(&edited.items[i].key, &key)) {
             edited.items[i].by_hand |= by_hand;
@@ -154,8 +158,8 @@ void notes_end(int level, bool committed) {
         noted.items[kept++] = n;
     }
     noted.count = kept;
-    if (!committed)
-        charge_undo_draft(); // the change may be undone: read the configuration again
+    if (!committed && has_draft()) // the change may be undone: read the configuration again
+        draft_outdated();
 }
 
 void notes_commit(void) {
@@ -182,8 +186,8 @@ void notes_commit(void) {
 void notes_forget(void) {
     if (edited.count > 0)
         edits_end();
-    if (changed.count > 0 || edited.count > 0 || presence_changed_any())
-        serial++;
+    if (has_draft() || edited.count > 0)
+        draft_outdated();
     presence_forget();
     changed.count = edited.count = noted.count = 0;
     attachments = false;
