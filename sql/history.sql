@@ -9,4 +9,3 @@ CREATE FUNCTION leadroute._log_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_log_change';
 COMMENT ON FUNCTION leadroute._log_change() IS
     'Writes a change to config_change; the arguments are the columns that tell which row.';
-
