@@ -55,6 +55,9 @@ COMMENT ON FUNCTION leadroute._performance(leadroute.pool) IS
 CREATE FUNCTION leadroute._refresh_pool(of_pool leadroute.pool) RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+    DELETE FROM leadroute.performance f
+    WHERE f.tenant = of_pool.tenant AND f.pool = of_pool.id AND NOT EXISTS (
+        SELECT FROM leadroute.pool_member m WHERE m.tenant = f.tenant AND m.pool = of_pool.name AND m.rep = f.rep);
     -- a change that nobody would see is not worth laying the pool out anew
     WITH refreshed AS (
         INSERT INTO leadroute.performance AS f (tenant, pool, rep, weight, closes, won, touches, median_speed)
@@ -70,34 +73,38 @@ AS $$
     WHERE was.weight IS DISTINCT FROM r.weight
 $$;
 COMMENT ON FUNCTION leadroute._refresh_pool(leadroute.pool) IS
-    'Weighs the members of a pool anew; gives how many weights changed.';
+    'Weighs the members of a pool anew, and forgets who is none any more; gives how many weights changed.';
 
-CREATE FUNCTION leadroute._refresh_due(of_tenants bigint[]) RETURNS void
+CREATE FUNCTION leadroute._refresh_due(of_tenants bigint[], after jsonb) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     of_pool leadroute.pool;
 BEGIN
     -- one that another sweep is at, or somebody edits, is left to it
-    FOR of_pool IN
-        SELECT p.* FROM leadroute.pool p
-        WHERE p.method = 'performance' AND (of_tenants IS NULL OR p.tenant = ANY (of_tenants))
-          AND EXISTS (SELECT FROM leadroute.pool_member m WHERE m.tenant = p.tenant AND m.pool = p.name)
-          AND NOT EXISTS (SELECT FROM leadroute.performance f WHERE f.tenant = p.tenant AND f.pool = p.id
-              AND f.refreshed_at BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp())
-        ORDER BY p.tenant, p.id FOR NO KEY UPDATE SKIP LOCKED
-    LOOP
-        BEGIN
-            PERFORM leadroute._refresh_pool(of_pool);
-        EXCEPTION WHEN OTHERS THEN
-            RAISE WARNING USING MESSAGE = format('the weights of pool "%s" stay as they are: %s', of_pool.name, SQLERRM),
-                ERRCODE = SQLSTATE, HINT = 'SELECT leadroute.refresh_performance() shows where it fails.';
-        END;
-    END LOOP;
+    SELECT p.* INTO of_pool FROM leadroute.pool p
+    WHERE p.method = 'performance' AND (of_tenants IS NULL OR p.tenant = ANY (of_tenants))
+      AND (after IS NULL OR (p.tenant, p.id) > ((after -> 0)::bigint, (after -> 1)::integer))
+      AND (EXISTS (SELECT FROM leadroute.pool_member m WHERE m.tenant = p.tenant AND m.pool = p.name)
+        OR EXISTS (SELECT FROM leadroute.performance f WHERE f.tenant = p.tenant AND f.pool = p.id))
+      AND NOT EXISTS (SELECT FROM leadroute.performance f WHERE f.tenant = p.tenant AND f.pool = p.id
+          AND f.refreshed_at BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp())
+    ORDER BY p.tenant, p.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        PERFORM leadroute._refresh_pool(of_pool);
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING USING MESSAGE = format('the weights of pool "%s" stay as they are: %s', of_pool.name, SQLERRM),
+            ERRCODE = SQLSTATE, DETAIL = format('It is one of tenant %s. The other pools are weighed all the same.', of_pool.tenant),
+            HINT = 'SELECT leadroute.refresh_performance() shows where it fails.';
+    END;
+    RETURN jsonb_build_array(of_pool.tenant, of_pool.id);
 END
 $$;
-COMMENT ON FUNCTION leadroute._refresh_due(bigint[]) IS
-    'Weighs the members of these tenants'' (NULL: all) pools with the method performance anew that were not within the last hour.';
+COMMENT ON FUNCTION leadroute._refresh_due(bigint[], jsonb) IS
+    'Weighs the members of one pool with the method performance anew: the next one of these tenants (NULL: all) after a place that was not weighed within the last hour. Gives its place, NULL where there is none. An error is a warning.';
 
 CREATE FUNCTION leadroute._refresh_performance_for(caller name, pool text, tenant bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -120,11 +127,10 @@ BEGIN
     LOOP
         changed := changed + leadroute._refresh_pool(of_pool);
     END LOOP;
-    -- of members, pools and methods that are no more
+    -- of pools and methods that are no more
     DELETE FROM leadroute.performance f
     WHERE f.tenant = _refresh_performance_for.tenant AND NOT EXISTS (
-        SELECT FROM leadroute.pool p JOIN leadroute.pool_member m ON m.tenant = p.tenant AND m.pool = p.name
-        WHERE p.tenant = f.tenant AND p.id = f.pool AND p.method = 'performance' AND m.rep = f.rep);
+        SELECT FROM leadroute.pool p WHERE p.tenant = f.tenant AND p.id = f.pool AND p.method = 'performance');
     RETURN changed;
 END
 $$;

@@ -98,17 +98,34 @@ static TimestampTz deadline(FunctionCallInfo fcinfo) {
         timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
 }
 
+// Weighs pools with the method performance anew that are due, one by one.
+static void weigh(NameData* caller, TimestampTz until) {
+    char* after = NULL;
+    while (GetCurrentTimestamp() < until) {
+        Oid types[] = {NAMEOID, TEXTOID};
+        Datum values[] = {NameGetDatum(caller),
+                          after == NULL ? (Datum)0 : CStringGetTextDatum(after)};
+        char nulls[] = {' ', after == NULL ? 'n' : ' ', '\0'};
+        char* before = after;
+        after = walk("SELECT leadroute._refresh_due(leadroute._sweep_tenants($1),"
+                     " $2::pg_catalog.jsonb)::pg_catalog.text",
+                     2, types, values, nulls, NULL);
+        SPI_commit();
+        CHECK_FOR_INTERRUPTS();
+        if (before != NULL)
+            pfree(before);
+        if (after == NULL)
+            return;
+    }
+}
+
 // Walks until nothing is left, or enough is done. True: all was walked.
 static bool walk_on(int64 most, TimestampTz until) {
     NameData caller;
     namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
     Oid types[] = {NAMEOID};
     Datum values[] = {NameGetDatum(&caller)};
-    if (GetCurrentTimestamp() < until) {
-        (void)walk("SELECT leadroute._refresh_due(leadroute._sweep_tenants($1))::pg_catalog.text",
-                   1, types, values, NULL, NULL);
-        SPI_commit();
-    }
+    weigh(&caller, until);
     char* work = walk("SELECT leadroute._backlog_start(leadroute._sweep_tenants($1), false)"
                       "::pg_catalog.text",
                       1, types, values, NULL, NULL);

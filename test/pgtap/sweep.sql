@@ -39,10 +39,36 @@ SELECT is((SELECT count(*) FROM first JOIN leadroute.performance f USING (rep) W
     'a weight that hardly differs stays');
 SELECT is(s.value, l.rebuilds, 'and the pool is not laid out anew') FROM leadroute.stat s, loads l WHERE s.name = 'rebuilds';
 
--- one that somebody edits is left to the next
+-- after the clock was set back
 UPDATE leadroute.performance SET refreshed_at = now() + interval '1 day';
 CALL leadroute.sweep();
 SELECT is((SELECT count(*) FROM leadroute.performance f WHERE f.refreshed_at > now()), 0::bigint, 'a time to come, of a clock that was set back, does not count');
+
+-- one pool after the other, each committed, none begun after the budget
+INSERT INTO leadroute.pool (name, method) SELECT 'more ' || i, 'performance' FROM generate_series(1, 3) i;
+INSERT INTO leadroute.pool_member (pool, rep) SELECT 'more ' || i, 3 FROM generate_series(1, 3) i;
+CREATE TABLE public.weighed (pool int, by xid8 DEFAULT pg_current_xact_id());
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.weighed VALUES (NEW.pool);
+    PERFORM pg_sleep(0.3);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON leadroute.performance FOR EACH ROW EXECUTE FUNCTION public.note();
+CALL leadroute.sweep(budget => '200 milliseconds');
+SELECT is((SELECT count(*) FROM public.weighed), 1::bigint, 'no further pool is weighed after the budget');
+CALL leadroute.sweep();
+SELECT is((SELECT count(*) || ' ' || count(DISTINCT by) FROM public.weighed), '3 3', 'the next sweep weighs the others, each in a transaction of its own');
+DROP TRIGGER note ON leadroute.performance;
+
+-- who is no member any more
+DELETE FROM leadroute.pool_member WHERE pool LIKE 'more %' AND rep = 3;
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('more 1', 1);
+UPDATE leadroute.performance f SET refreshed_at = now() - interval '2 hours' FROM leadroute.pool p
+WHERE p.tenant = f.tenant AND p.id = f.pool AND p.name LIKE 'more %';
+CALL leadroute.sweep();
+SELECT is((SELECT string_agg(p.name || ':' || f.rep, ' ' ORDER BY p.name, f.rep) FROM leadroute.performance f JOIN leadroute.pool p ON p.id = f.pool
+    WHERE p.name LIKE 'more %'), 'more 1:1', 'who is no member any more is forgotten, in a pool without members too');
 
 -- an error in one pool keeps neither the others nor the leads that wait
 ALTER TABLE leadroute.performance ADD CONSTRAINT never CHECK (rep <> 3);
@@ -54,7 +80,7 @@ INSERT INTO public.leads (region) VALUES ('waits');
 UPDATE leadroute.rep SET paused = false WHERE id IN (1, 2);
 SET client_min_messages = error;
 CALL leadroute.sweep();
-SELECT is((SELECT count(*) FROM leadroute.performance f WHERE f.refreshed_at > now() - interval '1 minute'), 2::bigint, 'an error in one pool: the other is weighed');
+SELECT is((SELECT count(*) FROM leadroute.performance f WHERE f.refreshed_at > now() - interval '1 minute'), 3::bigint, 'an error in one pool: the others are weighed');
 SELECT is((SELECT count(*) FROM public.leads WHERE owner_id IS NULL), 0::bigint, 'and leads that wait are given out');
 SELECT is((SELECT (v.lost, v.double, v.overshoot, v.drift, v.orphan)::text FROM leadroute.verify() v), '(0,0,0,0,0)', 'verify() finds nothing');
 SELECT * FROM finish();

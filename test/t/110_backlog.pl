@@ -157,6 +157,16 @@ $holder->query('COMMIT');
 configure('CALL leadroute.sweep()');
 psql_is($node, $waiting, 0, 'which gives it out');
 
+# A pool that somebody edits is not weighed, and waited for by nobody.
+configure("INSERT INTO leadroute.pool (name, method) VALUES ('edited', 'performance'), ('other', 'performance'); INSERT INTO leadroute.pool_member (pool, rep) VALUES ('edited', 1), ('other', 1)");
+my $weighed = "SELECT string_agg(p.name, ' ') FROM leadroute.performance f JOIN leadroute.pool p ON p.id = f.pool WHERE f.rep = 1";
+$holder->query("BEGIN; UPDATE leadroute.pool SET performance_bound = 3 WHERE name = 'edited'");
+psql_ok($node, "SET statement_timeout = '5s'; CALL leadroute.sweep()", 'sweep() does not wait for whoever edits a pool');
+psql_is($node, $weighed, 'other', 'leaves that pool out, and goes on');
+$holder->query('COMMIT');
+configure("CALL leadroute.sweep()");
+psql_is($node, "$weighed AND p.name = 'edited'", 'edited', 'the next sweep weighs it');
+
 # ---- a new day, without the worker -------------------------------------------------------------------
 
 configure("UPDATE leadroute.rep SET daily_cap = 0 WHERE id = 4; INSERT INTO leads (source) VALUES ('own'); UPDATE leadroute.rep SET daily_cap = NULL WHERE id = 4");
