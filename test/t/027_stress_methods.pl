@@ -19,7 +19,6 @@ use Test::More;
 seed();
 my $node = start_node('main', conf => 'jit = off');
 my $zone = noon_zone();
-my $sessions = 16;
 my @pools = qw(priority nearest performance least_open);
 
 $node->safe_psql('postgres', <<"SQL" . checks_sql('leads'));
@@ -56,15 +55,7 @@ CREATE FUNCTION spread() RETURNS bigint LANGUAGE sql SET jit = off AS \$\$
 \$\$;
 SQL
 
-my @scripts = map { load_script(number => $_, transactions => soak(60, 1000), sources => \@pools, shared => 60) } 1 .. $sessions * 2;
-my $load = LeadrouteTest::Clients->new($node, slots => $sessions, scripts => \@scripts);
-my ($looker) = sessions($node, 1);
-my $looks = 0;
-$load->finish(sub { $load->disturb($looker, $looks++ % 5 == 0) });
-is(join(' ', $load->unexpected), '', 'no errors that nobody asked for') or diag($load->messages);
-
-my $verify = q{SELECT concat_ws(' ', lost, double, overshoot, drift, orphan) FROM leadroute.verify()};
-psql_is($node, $verify, '0 0 0 0 0', 'verify() finds nothing');
+my ($looker, $looks) = disturbed_load($node, sessions => 16, transactions => soak(60, 1000), sources => \@pools, shared => 60);
 cmp_ok($node->safe_psql('postgres', "SELECT min(n) FROM (SELECT count(*) AS n FROM leadroute.assignment GROUP BY pool) c"), '>', 100, 'leads for each');
 psql_is($node, "SELECT count(*) FROM leadroute.assignment a JOIN leadroute.pool p ON p.id = a.pool
 	JOIN leadroute.pool_member m ON m.pool = p.name AND m.rep = a.rep WHERE p.name = 'priority' AND m.tier > 1", '0', 'priority: nothing for the second tier');
@@ -91,7 +82,7 @@ my $spread = $looker->query('SELECT spread()');
 $looker->query($insert->('least_open', 12 * $spread));
 my @spreads = split /\n/, $looker->query(join '', map { 'SELECT spread();' . $insert->('least_open', 1 + $_ % 3) } 1 .. 20);
 cmp_ok(max(@spreads), '<=', 1, 'least_open: nobody has more than one open lead more than another');
-psql_is($node, $verify, '0 0 0 0 0', 'verify() finds nothing');
+verify_ok($node);
 
 # ---- a crash ---------------------------------------------------------------------------------------
 
@@ -101,7 +92,7 @@ $looker->close;
 $node->stop('immediate');
 $node->start;
 psql_is($node, $state, $before, 'after a crash each stands where it stood');
-psql_is($node, $verify, '0 0 0 0 0', 'verify() finds nothing');
+verify_ok($node);
 figure(looks => $looks, spread => $spread, leads => $node->safe_psql('postgres', 'SELECT count(*) FROM leads'));
 
 done_testing();

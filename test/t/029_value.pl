@@ -15,7 +15,6 @@ use Test::More;
 seed();
 my $node = start_node('main', conf => "jit = off\nmax_prepared_transactions = 5");
 my $zone = noon_zone();
-my $sessions = 16;
 my $members = 12;
 
 # values from 0.001 to 1000, now and then none, or an error
@@ -43,15 +42,7 @@ CREATE FUNCTION off() RETURNS double precision LANGUAGE sql AS \$\$
 \$\$;
 SQL
 
-my @scripts = map { load_script(number => $_, transactions => soak(60, 1000), sources => ['x'], shared => 60) } 1 .. $sessions * 2;
-my $load = LeadrouteTest::Clients->new($node, slots => $sessions, scripts => \@scripts);
-my ($looker) = sessions($node, 1);
-my $looks = 0;
-$load->finish(sub { $load->disturb($looker, $looks++ % 5 == 0) });
-is(join(' ', $load->unexpected), '', 'no errors that nobody asked for') or diag($load->messages);
-
-my $verify = q{SELECT concat_ws(' ', lost, double, overshoot, drift, orphan) FROM leadroute.verify()};
-psql_is($node, $verify, '0 0 0 0 0', 'verify() finds nothing');
+my ($looker, $looks) = disturbed_load($node, sessions => 16, transactions => soak(60, 1000), sources => ['x'], shared => 60);
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM leadroute.assignment WHERE rep IS NOT NULL'), '>', 500, 'there are leads');
 cmp_ok($node->safe_psql('postgres', 'SELECT off()'), '<', 0.01, 'each is owed what its share lacks');
 psql_is($node, 'SELECT bool_and(extra IS NOT NULL) FROM leadroute.checkpoint', 't', 'checkpoints know the values');
@@ -66,7 +57,7 @@ my $rounds = 0;
 $looker->query($insert->(50)) while $rounds++ < 100 && $looker->query($within) > 1;
 my @largest = split /\n/, $looker->query(join '', map { $within . $insert->(1 + $_ % 5) } 1 .. 60);
 cmp_ok(max(@largest), '<=', 1 + 1e-6, 'when quiet, value received is within the largest lead of value due');
-psql_is($node, $verify, '0 0 0 0 0', 'verify() finds nothing');
+verify_ok($node);
 
 # ---- a crash, with prepared transactions ------------------------------------------------------------
 
@@ -81,7 +72,7 @@ $node->start;
 psql_is($node, $state, $prepared, 'after a crash each stands where it stood, prepared leads included');
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'gone'");
 $node->safe_psql('postgres', "COMMIT PREPARED 'kept'");
-psql_is($node, $verify, '0 0 0 0 0', 'one rolled back, one committed');
+verify_ok($node, 0, 'one rolled back, one committed');
 cmp_ok($node->safe_psql('postgres', 'SELECT off()'), '<', 0.01, 'each is owed what its share lacks');
 my $now = $node->safe_psql('postgres', $state);
 isnt($now, $before, 'with what was committed');

@@ -11,6 +11,10 @@
 #   $load->disturb($session, $terminate)  cancels one of the clients at random, or terminates it
 #   $load->unexpected        SQLSTATEs that neither the scripts nor disturb() ask for
 #
+# disturbed_load($node, sessions => n, …) runs twice as many scripts (see below) in that many slots, cancelled
+# and terminated at random, tests that nothing else went wrong and verify() finds nothing, and returns a
+# session, and how often clients were disturbed.
+#
 # load_script(%opt) makes the script of one client: number => unique; transactions => how many;
 # sources => what to put into source, at random; table, key, source_column => defaults leads, id, source;
 # shared => so many keys are inserted by several clients, with ON CONFLICT DO NOTHING.
@@ -20,11 +24,13 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use LeadrouteTest;
 use POSIX ':sys_wait_h';
 use PostgreSQL::Test::Utils ();
+use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(load_script);
+our @EXPORT = qw(load_script disturbed_load);
 
 my $runs = 0;
 
@@ -124,6 +130,19 @@ sub unexpected
 }
 sub messages { my ($self) = @_; return $self->{text} // '' }
 sub count { my ($self, $word) = @_; return $self->{count}{$word} // 0 }
+
+sub disturbed_load
+{
+	my ($node, %opt) = @_;
+	my @scripts = map { load_script(%opt, number => $_) } 1 .. $opt{sessions} * 2;
+	my $load = LeadrouteTest::Clients->new($node, slots => $opt{sessions}, scripts => \@scripts);
+	my ($session) = sessions($node, 1);
+	my $times = 0;
+	$load->finish(sub { $load->disturb($session, $times++ % 5 == 0) });
+	is(join(' ', $load->unexpected), '', 'no errors that nobody asked for') or diag($load->messages);
+	verify_ok($node);
+	return ($session, $times);
+}
 
 # ---- scripts ---------------------------------------------------------------------------------------
 
