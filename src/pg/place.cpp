@@ -1,5 +1,5 @@
 // The order in which waiting leads are claimed: its first measure, for the indexes of the record.
-#include "leadroute.h"
+#include "place.h"
 
 extern "C" {
 #include "utils/jsonb.h"
@@ -19,6 +19,10 @@ static int32 priority_of(Jsonb* label) {
         DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(priority->val.numeric)));
     // the ends of the range stand for "at the front" and "none"
     return static_cast<int32>(Min(Max(floor(value), PG_INT32_MIN + 1.0), PG_INT32_MAX - 1.0));
+}
+
+int32 place_of_label(Datum label) {
+    return priority_of(DatumGetJsonbP(label));
 }
 
 extern "C" {

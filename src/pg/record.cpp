@@ -1,6 +1,7 @@
 // Writing assignment rows; see record.h.
 #include "record.h"
 #include "block.h"
+#include "claim_arrival.h"
 #include "events.h"
 #include "record_target.h"
 
@@ -154,6 +155,7 @@ void record_write(RecordBuffer** where, const RecordRow* row) {
     ExecClearTuple(target->slot);
     MemoryContextSwitchTo(caller);
     event_opened(row);
+    claim_arrival_note(row);
 }
 
 bool record_buffer_knows(const RecordBuffer* buffer, const ContactKey* key, int64* rep) {
@@ -185,6 +187,7 @@ void record_buffer(RecordBuffer** where, const RecordRow* row) {
     contacts_note(&buffer->contacts, buffer->holder, kBatch, row);
     MemoryContextSwitchTo(caller);
     event_opened(row);
+    claim_arrival_note(row);
     if (buffer->count == kBatch || buffer->bytes > kBatchBytes)
         record_flush(buffer);
 }

@@ -1,6 +1,7 @@
 // Shared memory of all tenants: request, start, slots, eviction; see shared.h for the locking law.
 #include "shared.h"
 #include "backlog.h"
+#include "claim_cursor.h"
 #include "events.h"
 #include "transaction.h"
 
@@ -60,6 +61,8 @@ static void request(void) {
                           add_size(hash_estimate_size(leadroute_max_pools, sizeof(MapEntry)),
                                    add_size(area_size(), 4096))))));
     RequestAddinShmemSpace(events_shmem_size(backend_total()));
+    RequestAddinShmemSpace(claim_cursors_size());
+    claim_cursors_request();
     RequestNamedLWLockTranche("leadroute", kFixedLocks + leadroute_max_pools);
 }
 
@@ -96,6 +99,7 @@ static void startup(void) {
         static_cast<ZoneList*>(ShmemInitStruct("leadroute zones", zones_shmem_size(), &found));
     zones_shmem_init(zones, fixed_lock(LOCK_ZONES), found);
     events_shmem_init(fixed_lock(LOCK_EVENTS), made->backend_count);
+    claim_cursors_startup();
 
     slots = static_cast<TenantSlot*>(
         ShmemInitStruct("leadroute slots", sizeof(TenantSlot) * made->slot_count, &found));
@@ -229,6 +233,7 @@ static void slot_release(TenantSlot* slot, dsa_pointer* chunk, dsa_pointer* pend
     slot->pending = InvalidDsaPointer;
     slot->pending_count = slot->pending_room = 0;
     slot->incarnation = 0;
+    claim_cursors_drop(&slot->key);
 }
 
 static bool slot_idle(const TenantSlot* slot) {

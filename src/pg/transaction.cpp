@@ -2,6 +2,7 @@
 // raise nothing: after the commit record is written an error would take the server down.
 #include "transaction.h"
 #include "backlog.h"
+#include "claim_cursor.h"
 #include "events.h"
 #include "growing.h"
 #include "notes.h"
@@ -249,6 +250,7 @@ static void before_prepare(void) {
 static void forget_transaction(void) {
     events_forget();
     backlog_forget();
+    claim_cursors_forget();
     if (touched.count > 0) {
         for (int t = 0; t < touched.count; t++) {
             Touched* mine = &touched.items[t];
@@ -286,6 +288,7 @@ static void at_end(XactEvent event, void*) {
     case XACT_EVENT_COMMIT:
         settle_commit();
         notes_commit();
+        claim_cursors_commit();
         events_commit();
         forget_transaction();
         break;
@@ -298,6 +301,7 @@ static void at_end(XactEvent event, void*) {
         record_abandon();
         ledger.drop_level(1, give_back);
         notes_end(1, false);
+        claim_cursors_abort();
         forget_transaction();
         break;
     default:
@@ -317,6 +321,7 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId, SubTrans
             ledger.drop_level(level, give_back);
         events_drop(level);
         notes_end(level, false);
+        claim_cursors_abort();
         frames_abort(level);
     }
 }
