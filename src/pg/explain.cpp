@@ -166,10 +166,10 @@ Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
     require_level(PG_GETARG_INT64(1));
     Jsonb* given = PG_GETARG_JSONB_P(3);
     if (!JB_ROOT_IS_OBJECT(given))
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("what is given is not a JSON object"),
-                        errdetail("Its keys name the columns that do not have their defaults."),
-                        errhint("Give {\"column\": value, ...}, or {} for defaults alone.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("what is given is not a JSON object"),
+                 errdetail("Its keys name the columns that do not have their defaults."),
+                 errhint("Give {\"column\": value, ...}, or {} for defaults alone.")));
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
     HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(2);
     lead_row_check(relation, row);
