@@ -9,7 +9,8 @@
 #   $load->errors            how often each SQLSTATE came
 #   $load->count('conflict') how often a client said so
 #   $load->disturb($session, $terminate)  cancels one of the clients at random, or terminates it
-#   $load->unexpected        SQLSTATEs that neither the scripts nor disturb() ask for
+#   $load->lines($pattern)   what it captures of the lines that clients printed: a list of lists
+#   $load->unexpected(…)     SQLSTATEs that neither the scripts, nor disturb(), nor the caller ask for
 #
 # disturbed_load($node, sessions => n, …) runs twice as many scripts (see below) in that many slots, cancelled
 # and terminated at random, tests that nothing else went wrong and verify() finds nothing, and returns a
@@ -112,6 +113,7 @@ sub _read
 	$self->{errors}{$_}++ for $err =~ /(?:ERROR|FATAL|PANIC):\s+(\w{5}):/g;
 	$self->{count}{$_}++ for $out =~ /^(\w+)/mg;
 	$self->{text} .= $err;
+	$self->{out} .= $out;
 	return;
 }
 
@@ -123,10 +125,16 @@ sub errors { my ($self) = @_; return %{ $self->{errors} // {} } }
 # may be told so by the server itself.
 sub unexpected
 {
-	my ($self) = @_;
-	my %expected = map { $_ => 1 } qw(23505 57014 57P01 25P02 40001 25P01 3B001);
+	my ($self, @more) = @_;
+	my %expected = map { $_ => 1 } qw(23505 57014 57P01 25P02 40001 25P01 3B001), @more;
 	my %errors = $self->errors;
 	return grep { !$expected{$_} } sort keys %errors;
+}
+
+sub lines
+{
+	my ($self, $pattern) = @_;
+	return map { $_ =~ $pattern ? [ $_ =~ $pattern ] : () } split /\n/, $self->{out} // '';
 }
 sub messages { my ($self) = @_; return $self->{text} // '' }
 sub count { my ($self, $word) = @_; return $self->{count}{$word} // 0 }
