@@ -218,7 +218,7 @@ COMMENT ON FUNCTION leadroute._backlog_start(bigint[], boolean) IS
     'A walk over these tenants, or with NULL over all; with wanted only over those of which something is wanted.';
 
 CREATE FUNCTION leadroute._backlog_candidates(tenant bigint, pool integer, rules bigint[], at jsonb, most integer)
-    RETURNS TABLE (lead_table integer, lead_id text, rule bigint, priority jsonb, decided_at timestamptz)
+    RETURNS TABLE (lead_table integer, lead_id text, rule bigint, priority jsonb, decided_at timestamptz, avoids boolean)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 DECLARE
@@ -230,7 +230,7 @@ DECLARE
     places CONSTANT text := 'coalesce(a.label -> ''priority'', ''{}''), a.decided_at, a.lead_id USING OPERATOR(leadroute.<#)';
 BEGIN
     RETURN QUERY EXECUTE (SELECT format('SELECT * FROM (%s) a ORDER BY a.priority, a.decided_at, a.lead_id USING OPERATOR(leadroute.<#) LIMIT $4',
-        string_agg(format('(SELECT a.lead_table, a.lead_id, a.rule, coalesce(a.label -> ''priority'', ''{}'') AS priority, a.decided_at
+        string_agg(format('(SELECT a.lead_table, a.lead_id, a.rule, coalesce(a.label -> ''priority'', ''{}'') AS priority, a.decided_at, a.avoid IS NOT NULL
             FROM leadroute.assignment a WHERE a.rule %s AND %s%s ORDER BY %s LIMIT $4)',
             coalesce('= ' || r, 'IS NULL'), waiting, rest, places), ' UNION ALL '))
         FROM unnest(rules) r)
@@ -295,7 +295,8 @@ BEGIN
                 END IF;
             END;
             given := given + (outcome = 'given')::integer;
-            IF outcome = 'stays' AND coalesce(coalesce(candidate.rule, 0) <> ALL (alone), true) THEN
+            -- one that its former reps do not get again says nothing of those behind it
+            IF outcome = 'stays' AND NOT candidate.avoids AND coalesce(coalesce(candidate.rule, 0) <> ALL (alone), true) THEN
                 done := done || coalesce(candidate.rule, 0);
                 EXIT;
             END IF;

@@ -18,6 +18,7 @@ BEGIN
         WHEN 'signed_out' THEN 'not signed in'
         WHEN 'unskilled' THEN 'lacks a skill that the lead needs'
         WHEN 'lower_tier' THEN 'of a later tier'
+        WHEN 'gave_up' THEN 'has given this lead up, or lost it'
         WHEN 'turn' THEN 'others were due first'
         ELSE state END || CASE WHEN used > cap THEN format(' (%s used)', used) ELSE '' END;
 END
@@ -35,6 +36,7 @@ BEGIN
         WHEN 'no_ref' THEN 'without a ref that the owner column can hold'
         WHEN 'open_cap' THEN 'at their capacity'
         WHEN 'unskilled' THEN 'without the skills that the lead needs'
+        WHEN 'gave_up' THEN 'who gave this lead up, or lost it'
         WHEN 'turn' THEN 'due later'
         ELSE leadroute._state_words(state) END;
 END

@@ -21,8 +21,9 @@ enum class State : uint8_t {
     signed_out = 10, // the pool asks for presence
     unskilled = 11,  // lacks a skill that the rule needs
     lower_tier = 12, // a member of a tier before has been available
+    gave_up = 13,    // has had this lead, and given it up or lost it
 };
-constexpr int kStates = 13;
+constexpr int kStates = 14;
 const char* state_name(State state) noexcept;
 
 enum class Note : uint8_t {

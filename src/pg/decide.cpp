@@ -96,6 +96,9 @@ static void wait(const Pick* picked, const PickRequest* request, Decision* d) {
     d->alert = "nobody_available";
     d->alert_message =
         picked->memory_full ? "Shared memory of leadroute is full: raise leadroute.max_members."
+        : request->avoid_count > 0
+            ? "All who might take the lead, there and in overflow pools, are away or capped, or "
+              "have given it up."
         : request->needs != NULL
             ? "All who have the skills that the lead needs, there and in overflow pools, are away "
               "or "
@@ -280,12 +283,26 @@ static bool same_ask(const PickRequest* request, const Standing* standing, const
            pick_has_skills(request->key, standing->rep, request->needs);
 }
 
+// Those who gave the lead up do not get it again, from this decision or a later one.
+static void avoid_former(const Standing* standing, PickRequest* request, Decision* d) {
+    if (standing->avoid == 0)
+        return;
+    const ArrayType* reps = DatumGetArrayTypeP(standing->avoid);
+    d->row.avoid = standing->avoid;
+    request->avoid = reinterpret_cast<const int64*>(ARR_DATA_PTR(reps));
+    // by its size: NULLs take no room
+    request->avoid_count = static_cast<int32>(
+        (ARR_SIZE(reps) - (ARR_DATA_PTR(reps) - reinterpret_cast<const char*>(reps))) /
+        sizeof(int64));
+}
+
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* d) {
     StickyContact contact;
     start(table, lead, GetCurrentTimestamp(), d);
     read_contact(rules, lead, &contact, d);
     PickRequest request = match(table, rules, lead, &contact, d);
+    avoid_former(standing, &request, d);
     bool same = same_ask(&request, standing, d);
     if (standing->has_rep && same)
         return false;

@@ -40,6 +40,7 @@ struct Standing {
     int32 pool;       // 0: none
     int64 rep;        // 0: none
     int32 asked_pool; // the first that was asked for a taker; 0: a rule's own rep was, or nobody
+    Datum avoid;      // bigint[]: reps who do not get it again; 0: none
 };
 // Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
 // the rule that gave it to its rep is still the one that matches, with the same target and no

@@ -149,6 +149,8 @@ static bool try_rep(Site* site, Pick* result) {
         state = availability;
     else if (lacks_skills(site, i))
         state = core::State::unskilled;
+    else if (gave_lead_up(site->request, rep->id))
+        state = core::State::gave_up;
     else if (lacks_ref(rep, site->request->ref))
         state = core::State::no_ref;
     else if (rep->open_cap != kNoCap && rep->open.used >= rep->open_cap)

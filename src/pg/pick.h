@@ -17,10 +17,12 @@ struct PickRequest {
     int32 overflow_pool; // the rule's, 0: none
     RefNeed ref;
     TimestampTz now;
-    const Needs* needs;       // NULL: none
-    const core::Spot* place;  // of the lead; NULL: not known
-    bool known_owner = false; // the target rep is the known owner of the lead's contact
-    double value = 0;         // of the lead; 0: not known
+    const Needs* needs;        // NULL: none
+    const core::Spot* place;   // of the lead; NULL: not known
+    bool known_owner = false;  // the target rep is the known owner of the lead's contact
+    double value = 0;          // of the lead; 0: not known
+    const int64* avoid = NULL; // reps who do not get the lead again
+    int32 avoid_count = 0;
 };
 
 struct Pick {

@@ -26,6 +26,8 @@ static void describe_member(Site* site, core::Candidate* c, int32 member, int32 
         c->state = core::State::picked;
     else if (m->reason == core::State::turn && lacks_skills(site, m->rep))
         c->state = core::State::unskilled;
+    else if (m->reason == core::State::turn && gave_lead_up(site->request, rep->id))
+        c->state = core::State::gave_up;
     else if (m->reason == core::State::turn && lacks_ref(rep, site->request->ref))
         c->state = core::State::no_ref;
     else if (m->reason == core::State::turn && of_later_tier(site, pool, member, picked))
@@ -103,7 +105,9 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
         bool parked = picked >= 0 && block->member(picked)->reason != core::State::turn;
         turn = site->filtered_count - (parked ? 1 : 0);
         tried->others[static_cast<int>(core::State::unskilled)] = site->unskilled;
-        tried->others[static_cast<int>(core::State::no_ref)] = active - turn - site->unskilled;
+        tried->others[static_cast<int>(core::State::gave_up)] = site->gave_up;
+        tried->others[static_cast<int>(core::State::no_ref)] =
+            active - turn - site->unskilled - site->gave_up;
     }
     turn -= later;
     int32 count =

@@ -1,5 +1,6 @@
 // Which members of a pool may take a lead that not all may take: those with the skills it needs and
-// a ref that its owner column can hold. The tenant's lock is held, but where said.
+// a ref that its owner column can hold, who have not given it up. The tenant's lock is held, but
+// where said.
 #include "pick_site.h"
 #include "transaction.h"
 
@@ -9,8 +10,20 @@ static int32 pool_lacking(const PoolState* pool, RefNeed need) {
     return need == RefNeed::text ? pool->without_ref : pool->without_uuid;
 }
 
+static bool has_avoided(const Site* site, const PoolState* pool) {
+    const PickRequest* request = site->request;
+    if (request->avoid_count == 0 || pool->queue.member_count == 0)
+        return false;
+    int32 number = site->block->member(pool->first_member)->pool;
+    for (int32 i = 0; i < request->avoid_count; i++)
+        if (block_find_member(site->block, number, request->avoid[i]) >= 0)
+            return true;
+    return false;
+}
+
 bool takes_filter(const Site* site, const PoolState* pool) {
-    return site->skills != NULL || pool_lacking(pool, site->request->ref) > 0;
+    return site->skills != NULL || pool_lacking(pool, site->request->ref) > 0 ||
+           has_avoided(site, pool);
 }
 
 void filter_prepare(Site* site) {
@@ -28,7 +41,10 @@ static void filter_member(Site* site, int32 first_member, int32 member, int32* s
     if (m->reason != core::State::turn)
         return;
     (*skilled)++;
-    if (!lacks_ref(site->block->rep(m->rep), site->request->ref))
+    const RepState* rep = site->block->rep(m->rep);
+    if (gave_lead_up(site->request, rep->id))
+        site->gave_up++;
+    else if (!lacks_ref(rep, site->request->ref))
         site->filtered[site->filtered_count++] = member - first_member;
 }
 
@@ -57,7 +73,7 @@ static void filter_holders(Site* site, const PoolState* pool, const SkillState* 
 
 void filter_members(Site* site, PoolState* pool) {
     int32 skilled = 0;
-    site->filtered_count = 0;
+    site->filtered_count = site->gave_up = 0;
     const SkillFilter* skills = site->skills;
     const SkillState* rarest =
         skills == NULL || skills->nobody ? NULL : site->block->skill(skills->skill[skills->rarest]);

@@ -32,6 +32,7 @@ struct Site {
     int32* filtered; // room for all members
     int32 filtered_count;
     int32 unskilled; // active ones without the skills
+    int32 gave_up;   // active ones with the skills who do not get the lead again
 
     CandidateVisitor visit; // of a rehearsal
     void* context;
@@ -58,7 +59,13 @@ bool of_later_tier(Site* site, const PoolState* pool, int32 member, int32 picked
 int32 later_tier_count(Site* site, const PoolState* pool, int32 picked);
 // Whether some lead of this kind may be for some of a pool's members only.
 inline bool may_filter(const PickRequest* request) {
-    return request->ref != RefNeed::none || request->needs != NULL;
+    return request->ref != RefNeed::none || request->needs != NULL || request->avoid_count > 0;
+}
+inline bool gave_lead_up(const PickRequest* request, int64 rep) {
+    for (int32 i = 0; i < request->avoid_count; i++)
+        if (request->avoid[i] == rep)
+            return true;
+    return false;
 }
 inline bool lacks_skills(const Site* site, int32 rep) {
     return site->skills != NULL && !rep_has_skills(site->block, rep, site->skills);

@@ -179,6 +179,7 @@ TEST(Explanation, EveryStateHasItsNameAndItsFields) {
         R"({"rep":1,"state":"signed_out"})",
         R"({"rep":1,"state":"unskilled"})",
         R"({"rep":1,"state":"lower_tier"})",
+        R"({"rep":1,"state":"gave_up"})",
     };
     for (int state = 0; state < core::kStates; state++) {
         Explanation e{};
