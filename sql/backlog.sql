@@ -9,7 +9,7 @@
 CREATE FUNCTION leadroute._takers(tenant bigint, pool integer, rep bigint, overflow_pool integer) RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_takers';
 COMMENT ON FUNCTION leadroute._takers(bigint, integer, bigint, integer) IS
-    'Whether a lead for this pool or rep (NULL: none), with this overflow pool, would find somebody now, whatever it needs itself. Takes no turn.';
+    'Whether a lead for this pool or rep (NULL: none), with this overflow pool, would find somebody now, or a pool where it is claimed, whatever it needs itself. Takes no turn.';
 
 CREATE FUNCTION leadroute._update_lead(relation regclass, statement text, was text, wanted text, search_path text)
     RETURNS void

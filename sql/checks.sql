@@ -117,17 +117,27 @@ CREATE TRIGGER a_check BEFORE INSERT OR UPDATE ON leadroute.rep
 
 -- pool ----------------------------------------------------------------------------------------
 
+CREATE FUNCTION leadroute._claim_problem(claim_daily integer, claim_open integer, claim_delay interval) RETURNS text[]
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN claim_daily < 0 THEN ARRAY[format('claim_daily %s is negative', claim_daily),
+            'It is the most leads that a member claims from the pool in one day.', 'Use NULL for no limit, 0 for none at all.']
+        WHEN claim_open < 0 THEN ARRAY[format('claim_open %s is negative', claim_open),
+            'It is the most leads claimed from the pool that a member has open.', 'Use NULL for no limit, 0 for none at all.']
+        WHEN claim_delay < '0' THEN ARRAY[format('claim_delay %s is negative', claim_delay),
+            'It is the least time between two claims of a member from the pool.', 'Use NULL for none.'] END
+$$;
+COMMENT ON FUNCTION leadroute._claim_problem(integer, integer, interval) IS
+    'What is wrong with the allowances of a pool or member: message, detail, hint; NULL when they will do.';
+
 CREATE FUNCTION leadroute._check_pool() RETURNS trigger
     LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     on_conflict CONSTANT boolean := leadroute._on_conflict();
     added CONSTANT boolean := TG_OP = 'INSERT';
-    later CONSTANT text := (SELECT column_name FROM (VALUES
-        ('sla', NEW.sla IS NOT NULL),
-        ('claim_daily', NEW.claim_daily IS NOT NULL), ('claim_open', NEW.claim_open IS NOT NULL),
-        ('claim_delay', NEW.claim_delay IS NOT NULL), ('offer_window', NEW.offer_window IS NOT NULL))
-        AS v (column_name, given) WHERE given LIMIT 1);
+    later CONSTANT text := CASE WHEN NEW.sla IS NOT NULL THEN 'sla' END;
     problem text[];
 BEGIN
     problem := CASE
@@ -145,11 +155,9 @@ BEGIN
             format('unknown method %s', coalesce('"' || NEW.method || '"', 'NULL')),
             format('It says how pool "%s" chooses among its members.', NEW.name),
             'Use round_robin, weighted, least_open, priority, nearest, performance or value.']
-        WHEN NEW.mode IS DISTINCT FROM 'push' THEN ARRAY[
-            CASE WHEN NEW.mode IN ('pull', 'broadcast')
-                THEN format('mode "%s" is not available in this version', NEW.mode)
-                ELSE format('unknown mode %s', coalesce('"' || NEW.mode || '"', 'NULL')) END,
-            format('It says how the leads of pool "%s" reach its members.', NEW.name), 'Use push.']
+        WHEN NEW.mode IS NULL OR NEW.mode NOT IN ('push', 'pull', 'broadcast') THEN ARRAY[
+            format('unknown mode %s', coalesce('"' || NEW.mode || '"', 'NULL')),
+            format('It says how the leads of pool "%s" reach its members.', NEW.name), 'Use push, pull or broadcast.']
         WHEN NEW.presence_required IS NULL THEN ARRAY[
             format('pool "%s" needs presence_required to be true or false', NEW.name),
             'It says whether members must be signed in.', 'Leave it out for false.']
@@ -176,6 +184,28 @@ BEGIN
         WHEN NEW.performance_won IS NULL OR array_position(NEW.performance_won, NULL) IS NOT NULL THEN ARRAY[
             'performance_won names no outcome', 'With the method performance it lists the outcomes that count as won.',
             'Give outcomes as close() receives them, such as ''{won}''.']
+        WHEN leadroute._claim_problem(NEW.claim_daily, NEW.claim_open, NEW.claim_delay) IS NOT NULL THEN
+            leadroute._claim_problem(NEW.claim_daily, NEW.claim_open, NEW.claim_delay)
+        WHEN NEW.claim_exclusive < '0' THEN ARRAY[
+            format('claim_exclusive %s is negative', NEW.claim_exclusive),
+            'For so long after a lead has come to wait only members of the first tier may claim it.',
+            'Use NULL for all members at once.']
+        WHEN NEW.offer_window <= '0' OR NEW.offer_window > '10 years' THEN ARRAY[
+            format('offer_window %s is out of range', NEW.offer_window),
+            'With the mode broadcast it says how long an offer stands.',
+            'Give more than no time and at most 10 years, or NULL for until somebody claims the lead.']
+        WHEN NEW.claim_blind IS NULL OR NEW.release_returns_turn IS NULL THEN ARRAY[
+            format('%s of pool "%s" is NULL', CASE WHEN NEW.claim_blind IS NULL THEN 'claim_blind'
+                ELSE 'release_returns_turn' END, NEW.name),
+            CASE WHEN NEW.claim_blind IS NULL THEN 'It says whether members claim without seeing the leads.'
+                ELSE 'It says whether a rep who releases a lead has the turn returned.' END,
+            'Use true or false; leave it out for false.']
+        WHEN NEW.shark_tank_order IS NULL OR NEW.shark_tank_order NOT IN ('random', 'next') THEN ARRAY[
+            format('unknown shark_tank_order %s', coalesce('"' || NEW.shark_tank_order || '"', 'NULL')),
+            'It says which lead claim_next() takes from the shark tank.', 'Use random or next.']
+        WHEN NEW.release_to IS NULL OR NEW.release_to NOT IN ('front', 'end') THEN ARRAY[
+            format('unknown release_to %s', coalesce('"' || NEW.release_to || '"', 'NULL')),
+            'It says where in the queue a lead goes that somebody releases.', 'Use front or end.']
         WHEN NEW.overflow_pool = NEW.name THEN ARRAY[
             format('pool "%s" cannot overflow into itself', NEW.name),
             'The overflow pool is asked when nobody in this pool is eligible.', 'Name another pool, or NULL.']
@@ -232,6 +262,8 @@ BEGIN
             format('tier %s is out of range', coalesce(NEW.tier::text, 'NULL')),
             format('With the method priority, a tier of pool "%s" receives what those before it cannot take.', NEW.pool),
             'Give a whole number, 1 for the first tier.']
+        WHEN leadroute._claim_problem(NEW.claim_daily, NEW.claim_open, NEW.claim_delay) IS NOT NULL THEN
+            leadroute._claim_problem(NEW.claim_daily, NEW.claim_open, NEW.claim_delay)
         WHEN NOT on_conflict AND moved AND EXISTS (SELECT FROM leadroute.pool_member m
             WHERE m.tenant = NEW.tenant AND m.pool = NEW.pool AND m.rep = NEW.rep) THEN ARRAY[
             format('rep %s is in pool "%s" already', NEW.rep, NEW.pool), 'A rep is in a pool once.',

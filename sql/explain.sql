@@ -198,7 +198,7 @@ BEGIN
         WHEN decision.rep IS NULL THEN 'waiting' ELSE 'assigned' END;
     reason := CASE WHEN fails THEN 'leadroute.on_rule_error is error: the insert would fail'
         ELSE leadroute._reason(decision.rep, decision.outcome, decision.explanation,
-            leadroute._pool_names(decision.explanation, of_tenant), NULL) END;
+            leadroute._pool_names(decision.explanation, of_tenant), CASE WHEN decision.rule IS NULL THEN 'unmatched' END) END;
     picked := false;
     RETURN NEXT;
 END

@@ -18,7 +18,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute._reason(bigint, text, bytea, jsonb, text), leadroute._tried_pools(bytea),
     leadroute._tried_words(jsonb, jsonb), leadroute._state_counts(jsonb),
     leadroute._state_words(text, integer, integer), leadroute._count_words(text, bigint),
-    leadroute._turns(numeric), leadroute._measure(jsonb), leadroute._name_problem(text, integer), leadroute._skill_problem(jsonb), leadroute._is_time_zone(text),
+    leadroute._turns(numeric), leadroute._measure(jsonb), leadroute._claim_problem(integer, integer, interval), leadroute._name_problem(text, integer), leadroute._skill_problem(jsonb), leadroute._is_time_zone(text),
     leadroute._check_location_column(leadroute.lead_table, regclass), leadroute._check_value(regclass, text, text, name),
     leadroute._on_conflict(), leadroute._lead_relation(integer), leadroute._lead_key(leadroute.lead_table, text),
     leadroute._require_attached(text), leadroute._missing(text, bigint, text, text),

@@ -154,7 +154,8 @@ CREATE TABLE leadroute.pool_member (
     FOREIGN KEY (tenant, rep) REFERENCES leadroute.rep (tenant, id) DEFERRABLE INITIALLY IMMEDIATE,
     CONSTRAINT pool_member_weight_check CHECK (weight BETWEEN 0.000001 AND 1000000),
     CONSTRAINT pool_member_tier_check CHECK (tier >= 1),
-    CONSTRAINT pool_member_daily_cap_check CHECK (daily_cap >= 0)
+    CONSTRAINT pool_member_daily_cap_check CHECK (daily_cap >= 0),
+    CONSTRAINT pool_member_claim_check CHECK (claim_daily >= 0 AND claim_open >= 0 AND claim_delay >= '0')
 );
 CREATE INDEX pool_member_rep ON leadroute.pool_member (tenant, rep);
 

@@ -124,7 +124,7 @@ COMMENT ON COLUMN leadroute.assignment.outcome IS 'What became of a closed lead.
 COMMENT ON COLUMN leadroute.assignment.value IS 'What a closed lead was worth; NULL: nothing is said.';
 COMMENT ON COLUMN leadroute.assignment.open_cap IS 'The rep''s capacity in force at the pick.';
 COMMENT ON COLUMN leadroute.assignment.score IS 'The lead''s score (lead_table.score_column) when it came to wait, or as it was changed since; NULL: none.';
-COMMENT ON COLUMN leadroute.assignment.needs IS 'Of a lead that waits in a pool with another mode than push: the skills that whoever claims it must have, as its rule''s needs said; NULL: none.';
+COMMENT ON COLUMN leadroute.assignment.needs IS 'Of a lead that waits: the skills that whoever claims it must have, as its rule''s needs said; NULL: none.';
 COMMENT ON COLUMN leadroute.assignment.at_front IS 'True: a lead that waits was put to the front of its queue.';
 COMMENT ON COLUMN leadroute.assignment.avoid IS 'Reps who gave the lead up or lost it: the engine does not give it to them again, nor does claim_next(); NULL: none.';
 COMMENT ON COLUMN leadroute.assignment.offered_to IS 'The members to whom a lead was offered (pool mode broadcast); NULL: it was not.';

@@ -18,7 +18,8 @@ CREATE VIEW leadroute.decision WITH (security_invoker = true) AS
         leadroute._reason(a.rep, a.method, a.explanation, (
                 SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
                 WHERE n.tenant = a.tenant AND n.id = ANY (leadroute._tried_pools(a.explanation))),
-            CASE WHEN a.explanation IS NOT NULL THEN NULL WHEN a.decided_at = t.attached_at THEN 'attached'
+            CASE WHEN a.explanation IS NOT NULL THEN CASE WHEN a.rule IS NULL THEN 'unmatched' END
+                WHEN a.decided_at = t.attached_at THEN 'attached'
                 WHEN a.rep IS NULL AND a.method <> 'manual' THEN (
                     SELECT e.end_reason FROM leadroute.assignment e
                     WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
@@ -59,7 +60,8 @@ CREATE VIEW leadroute.queue WITH (security_invoker = true) AS
         leadroute._reason(a.rep, a.method, a.explanation, (
                 SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
                 WHERE n.tenant = a.tenant AND n.id = ANY (leadroute._tried_pools(a.explanation))),
-            CASE WHEN a.explanation IS NOT NULL THEN NULL WHEN a.decided_at = t.attached_at THEN 'attached'
+            CASE WHEN a.explanation IS NOT NULL THEN CASE WHEN a.rule IS NULL THEN 'unmatched' END
+                WHEN a.decided_at = t.attached_at THEN 'attached'
                 ELSE (SELECT e.end_reason FROM leadroute.assignment e
                     WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
                       AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END)

@@ -5,6 +5,13 @@
 #include "tenant.h"
 #include "transaction.h"
 
+// An array of SPI's, kept for the caller; 0: none.
+static Datum kept_array(HeapTuple row, TupleDesc columns, int column) {
+    bool isnull;
+    Datum value = SPI_getbinval(row, columns, column, &isnull);
+    return isnull ? (Datum)0 : SPI_datumTransfer(value, false, -1);
+}
+
 bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing) {
     OwnerScope owner;
     owner_scope_begin(&owner);
@@ -16,7 +23,8 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
     if (SPI_execute_with_args(
             "SELECT rep IS NOT NULL, method IN ('manual', 'sticky'), COALESCE(rule, 0),"
             "       COALESCE(pool, 0), COALESCE(rep, 0),"
-            "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0), avoid"
+            "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0),"
+            "       needs, avoid, COALESCE(at_front, false)"
             "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
             "   AND lead_id = $3 AND ended_at IS NULL",
             3, types, values, NULL, true, 1) != SPI_OK_SELECT)
@@ -32,8 +40,9 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
         standing->pool = DatumGetInt32(SPI_getbinval(row, columns, 4, &isnull));
         standing->rep = DatumGetInt64(SPI_getbinval(row, columns, 5, &isnull));
         standing->asked_pool = DatumGetInt32(SPI_getbinval(row, columns, 6, &isnull));
-        Datum avoid = SPI_getbinval(row, columns, 7, &isnull);
-        standing->avoid = isnull ? (Datum)0 : SPI_datumTransfer(avoid, false, -1);
+        standing->needs = kept_array(row, columns, 7);
+        standing->avoid = kept_array(row, columns, 8);
+        standing->at_front = DatumGetBool(SPI_getbinval(row, columns, 9, &isnull));
     }
     PopActiveSnapshot();
     SPI_finish();

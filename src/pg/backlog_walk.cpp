@@ -188,7 +188,8 @@ Datum leadroute_takers(PG_FUNCTION_ARGS) {
     Pick picked = {};
     if (request.pool != 0 || request.rep != 0 || request.overflow_pool != 0)
         pick_rehearse(&request, &picked, &explanation, NULL, NULL);
-    PG_RETURN_BOOL(picked.found);
+    // ... or a pool where it waits to be claimed
+    PG_RETURN_BOOL(picked.found || (picked.waits_in != 0 && picked.waits_in != request.pool));
 }
 
 // _update_lead(relation, statement, was, wanted, search_path)

@@ -119,8 +119,17 @@ struct AsideMember {
     core::Member tag;  // as one that is parked
 };
 
+// How a pool's leads reach its members.
+enum class PoolMode : uint8 {
+    push,      // they are given out
+    pull,      // they wait until a member claims them
+    broadcast, // they are offered to all who may take them
+};
+
 struct PoolState {
     int32 id;
+    PoolMode mode;
+    int64 offer_window; // microseconds, 0: an offer has no end
     int32 first_member;
     int32 overflow; // index of the pool to try next, or -1
     core::CatchUp catch_up;

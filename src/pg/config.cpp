@@ -79,12 +79,19 @@ static core::Order order_of(const char* method) {
     return strcmp(method, "priority") == 0 ? core::Order::tiers : core::Order::fair;
 }
 
+static PoolMode mode_of(const char* mode) {
+    if (strcmp(mode, "pull") == 0)
+        return PoolMode::pull;
+    return strcmp(mode, "broadcast") == 0 ? PoolMode::broadcast : PoolMode::push;
+}
+
 static void read_pools(int64 tenant, Configuration* out, MemoryContext context) {
     SPITupleTable* rows =
         run(&pool_plan,
             "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8,"
             " p.method, p.presence_required, p.method = 'value',"
-            " COALESCE(p.value_since, '-infinity')"
+            " COALESCE(p.value_since, '-infinity'), p.mode,"
+            " COALESCE(extract(epoch FROM p.offer_window) * 1000000, 0)::bigint"
             " FROM leadroute.pool p LEFT JOIN leadroute.pool o"
             "   ON o.tenant = p.tenant AND o.name = p.overflow_pool"
             " WHERE p.tenant = $1 ORDER BY p.id",
@@ -103,6 +110,8 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
         pool->presence_required = bool_column(rows, i, 6);
         pool->by_value = bool_column(rows, i, 7);
         pool->value_since = DatumGetTimestampTz(column(rows, i, 8, &isnull));
+        pool->mode = mode_of(TextDatumGetCString(column(rows, i, 9, &isnull)));
+        pool->offer_window = DatumGetInt64(column(rows, i, 10, &isnull));
     }
     SPI_freetuptable(rows);
 }
@@ -348,6 +357,8 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
         pool->catch_up_limit = from->pools[i].catch_up_limit;
         pool->presence_required = from->pools[i].presence_required;
         pool->by_value = from->pools[i].by_value;
+        pool->mode = from->pools[i].mode;
+        pool->offer_window = from->pools[i].offer_window;
         pool->value_since = from->pools[i].value_since;
     }
     for (int32 i = 0; i < from->pool_count; i++)

@@ -5,6 +5,7 @@
 #include "frame.h"
 #include "lead_value.h"
 #include "sticky.h"
+#include "waiting.h"
 
 extern "C" {
 #include "utils/geo_decls.h"
@@ -87,8 +88,17 @@ static void count(const TenantKey* key, Counter counter) {
     LWLockRelease(slot_lock(slot));
 }
 
-// Nobody took it: it waits in the queue of the pool it was meant for, or in `unmatched`.
+// Nobody took it: it waits in a pool that it has come to whose leads are not given out, else in the
+// queue of the pool it was meant for, or in `unmatched`.
 static void wait(const Pick* picked, const PickRequest* request, Decision* d) {
+    d->row.needs = waiting_needs(request->needs);
+    if (picked->waits_in != 0) {
+        d->row.pool = picked->waits_in;
+        d->row.method = picked->overflowed ? "overflow" : "push";
+        d->to_claim = true;
+        explanation.note = core::Note::pull;
+        return;
+    }
     d->row.pool = request->pool;
     explanation.note = d->rule != NULL ? core::Note::nobody : core::Note::unmatched;
     if (d->rule == NULL && request->pool == 0)
@@ -243,7 +253,8 @@ static void conclude(const Lead* lead, const PickRequest* request, Decision* d) 
         count(&lead->key, COUNT_UNMATCHED);
     if (!d->assigned) {
         count(&lead->key, COUNT_WAITING);
-        backlog_note_waiting(&lead->key);
+        if (!d->to_claim)
+            backlog_note_waiting(&lead->key);
         if (d->alert != NULL)
             count(&lead->key, COUNT_CAPPED);
     }
@@ -296,6 +307,13 @@ static void avoid_former(const Standing* standing, PickRequest* request, Decisio
         sizeof(int64));
 }
 
+// It waits where it waited, for somebody with the same skills.
+static bool stays_waiting(const Standing* standing, const Decision* d) {
+    if (d->row.pool != standing->pool)
+        return false;
+    return !d->to_claim || waiting_same_needs(standing->needs, d->row.needs);
+}
+
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* d) {
     StickyContact contact;
@@ -309,7 +327,8 @@ bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const 
     Pick picked = {};
     ask(&request, NULL, &picked);
     settle(table, rules, &request, &picked, d);
-    if (!d->assigned && !standing->has_rep && same && request.pool == standing->pool)
+    d->row.at_front = !d->assigned && standing->at_front;
+    if (!d->assigned && !standing->has_rep && same && stays_waiting(standing, d))
         return false;
     d->row.method = method;
     conclude(lead, &request, d);

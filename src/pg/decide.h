@@ -21,6 +21,7 @@ struct Decision {
     const Rule* rule; // that matched, or NULL; valid until the rules are next asked for
     TenantSlot* slot; // charged, or NULL
     bool assigned;
+    bool to_claim;   // not assigned: it waits for a member of a pool to claim it
     bool sets_owner; // the owner column is to be written
     Datum owner;
     StickyStep sticky;
@@ -40,7 +41,9 @@ struct Standing {
     int32 pool;       // 0: none
     int64 rep;        // 0: none
     int32 asked_pool; // the first that was asked for a taker; 0: a rule's own rep was, or nobody
+    Datum needs;      // of one that waits, text[]; 0: none
     Datum avoid;      // bigint[]: reps who do not get it again; 0: none
+    bool at_front;    // of one that waits
 };
 // Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
 // the rule that gave it to its rep is still the one that matches, with the same target and no

@@ -173,6 +173,15 @@ static bool try_rep(Site* site, Pick* result) {
     return true;
 }
 
+// In a pool that gives nothing out the lead waits for who takes it.
+static bool stays_in(Site* site, int32 pool_index, Pick* result) {
+    const PoolState* pool = site->block->pool(pool_index);
+    if (pool->mode == PoolMode::push)
+        return false;
+    result->waits_in = pool->id;
+    return true;
+}
+
 // The target, the rule's overflow pool, then the overflow pools of those, each once.
 static void try_all(Site* site, Pick* result) {
     const PickRequest* request = site->request;
@@ -188,7 +197,7 @@ static void try_all(Site* site, Pick* result) {
             chain[count++] = pool;
     }
     for (int32 i = 0; i < count; i++) {
-        if (try_pool(site, chain[i], result)) {
+        if (stays_in(site, chain[i], result) || try_pool(site, chain[i], result)) {
             result->overflowed = site->block->pool(chain[i])->id != request->pool;
             return;
         }

@@ -27,8 +27,9 @@ struct PickRequest {
 
 struct Pick {
     bool found;
-    bool overflowed; // the taker is not of the rule's own target
+    bool overflowed; // the taker, or the pool where it waits, is not the rule's own target
     bool memory_full;
+    int32 waits_in; // not found: id of the pool, not of mode push, where it waits; 0: none
     int64 rep;
     int32 pool; // id of the pool that gave the rep, 0: none
     DateADT day;

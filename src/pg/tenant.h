@@ -44,6 +44,8 @@ struct PoolRow {
     int32 id;
     int32 overflow; // id, 0: none
     core::Order order;
+    PoolMode mode;
+    int64 offer_window; // microseconds, 0: none
     int32 lanes;
     core::CatchUp catch_up;
     double catch_up_limit;

@@ -1,7 +1,7 @@
 -- What configuration is refused when it is written: each with its SQLSTATE, a detail and a hint, and
 -- nothing of it is stored.
 BEGIN;
-SELECT plan(142);
+SELECT plan(153);
 SET LOCAL client_min_messages = warning;
 
 -- Passes when the statement is refused with the SQLSTATE, a message like the pattern, a detail and a
@@ -102,15 +102,20 @@ SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, method) VALUES 
 FROM unnest(ARRAY[NULL, '', 'random', 'ROUND_ROBIN', 'Value']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, mode) VALUES (''x'', %L)', v), 'LR005', 'mode',
     format('pool: mode %s', quote_nullable(v)))
-FROM unnest(ARRAY[NULL, 'pull', 'broadcast', 'shove']) v;
+FROM unnest(ARRAY[NULL, 'PULL', 'shove']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, catch_up, catch_up_limit) VALUES (''x'', %s)', v), 'LR005',
     'catch_up', format('pool: catch_up, catch_up_limit %s', v))
 FROM unnest(ARRAY['NULL, NULL', '''some'', NULL', '''bounded'', NULL', '''bounded'', -1', '''bounded'', ''NaN''',
     '''bounded'', ''Infinity''', '''none'', 3', '''full'', 3']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, %s) VALUES (''x'', %s)', k, v), 'LR005',
     k || ' is not available', 'pool: ' || k)
-FROM (VALUES ('sla', '''gold'''), ('claim_daily', '0'), ('claim_open', '1'),
-    ('claim_delay', '''1 min'''), ('offer_window', '''1 min''')) AS x (k, v);
+FROM (VALUES ('sla', '''gold''')) AS x (k, v);
+SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, %s) VALUES (''x'', %s)', k, v), 'LR005',
+    '(' || k || ' .* (is negative|is out of range|is NULL)|unknown ' || k || ')', format('pool: %s %s', k, v))
+FROM (VALUES ('claim_daily', '-1'), ('claim_open', '-1'), ('claim_delay', '''-1 second'''), ('claim_exclusive', '''-1 second'''),
+    ('offer_window', '''0'''), ('offer_window', '''-1 second'''), ('offer_window', '''11 years'''), ('claim_blind', 'NULL'),
+    ('release_returns_turn', 'NULL'), ('shark_tank_order', 'NULL'), ('shark_tank_order', '''last'''), ('release_to', 'NULL'),
+    ('release_to', '''middle''')) AS x (k, v);
 SELECT pg_temp.refused('INSERT INTO leadroute.pool (name, presence_required) VALUES (''x'', NULL)', 'LR005', 'needs presence_required',
     'pool: presence_required NULL');
 SELECT pg_temp.refused('INSERT INTO leadroute.pool (name, overflow_pool) VALUES (''x'', ''nix'')', 'LR008', 'no pool "nix"',
@@ -138,6 +143,9 @@ SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep, daily_cap)
     'daily cap -1 is negative', 'member: daily cap -1');
 SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep, tier) VALUES (''a'', 2, 0)', 'LR005', 'tier 0 is out of range',
     'member: tier');
+SELECT pg_temp.refused(format('INSERT INTO leadroute.pool_member (pool, rep, %s) VALUES (''a'', 2, %s)', k, v), 'LR005',
+    k || ' .* is negative', 'member: ' || k)
+FROM (VALUES ('claim_daily', '-1'), ('claim_open', '-1'), ('claim_delay', '''-1 second''')) AS x (k, v);
 SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep) VALUES (''nix'', 2)', 'LR008', 'no pool "nix"',
     'member: unknown pool');
 SELECT pg_temp.refused('INSERT INTO leadroute.pool_member (pool, rep) VALUES (''a'', 99)', 'LR008', 'no rep "99"',
@@ -210,7 +218,11 @@ SELECT is(pg_temp.stored(), hash, 'nothing of it was stored') FROM before;
 INSERT INTO leadroute.rep (id, name, timezone, daily_cap, location, skills)
     VALUES (10, 'Zoë O''Neil', 'Etc/GMT+5', 0, '(-180,90)', '{"enterprise": 3, "licence:TX": 1}');
 INSERT INTO leadroute.pool (name, catch_up, catch_up_limit) VALUES ('x', 'bounded', 0);
+INSERT INTO leadroute.pool (name, mode, claim_daily, claim_open, claim_delay, claim_exclusive, offer_window, claim_blind, shark_tank_order, release_to, release_returns_turn)
+    VALUES ('pulled', 'pull', 0, 0, '0', '0', '1 month', true, 'next', 'front', true);
+INSERT INTO leadroute.pool (name, mode, offer_window) VALUES ('offered', 'broadcast', '10 years'), ('pushed', 'push', '1 second');
 INSERT INTO leadroute.pool_member (pool, rep, weight) VALUES ('x', 10, 0.000001), ('x', 1, 1000000);
+INSERT INTO leadroute.pool_member (pool, rep, claim_daily, claim_open, claim_delay) VALUES ('pulled', 10, 0, 3, '1 hour');
 INSERT INTO leadroute.rule (lead_table, position, name, pool, valid)
     VALUES ('leads', -5, 'x', 'x', '[2020-01-01,)');
 SELECT pass('and what is right still is');

@@ -1,0 +1,13 @@
+// What the record keeps of a lead that waits, so that whoever claims it evaluates no rule.
+#pragma once
+
+#include "leadroute.h"
+
+#include "record.h"
+#include "skills.h"
+
+// The lead's needs (NULL: none), in the current memory context, for RecordRow.needs: each as
+// `skill`, or `skill>=level` where the level is another than 1.
+Datum waiting_needs(const Needs* needs);
+// Are two of them the same?
+bool waiting_same_needs(Datum a, Datum b);
