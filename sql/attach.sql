@@ -49,6 +49,7 @@ BEGIN
         EXECUTE FUNCTION leadroute.follow_delete(%L)', lead, attachment.id);
     PERFORM leadroute._create_truncate_triggers(lead, attachment.id);
     PERFORM leadroute._create_reroute_triggers(attachment, lead);
+    PERFORM leadroute._create_score_trigger(attachment, lead);
 END
 $$;
 COMMENT ON FUNCTION leadroute._create_triggers(regclass, leadroute.lead_table) IS
@@ -120,8 +121,8 @@ BEGIN
             || from_leads || 'WHERE $2 = ''ignore'' OR ' || has_owner USING attachment.id, existing;
     END IF;
     IF existing <> 'ignore' THEN
-        EXECUTE 'INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, decided_at, pool, contact) SELECT ' || lead_key
-            || ', $2, p.id' || contact || from_leads || 'LEFT JOIN leadroute.pool p ON p.name = $3 AND p.tenant = '
+        EXECUTE 'INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, decided_at, pool, contact, score) SELECT ' || lead_key
+            || ', $2, p.id' || contact || ', ' || leadroute._score_expression(attachment, 'l') || from_leads || 'LEFT JOIN leadroute.pool p ON p.name = $3 AND p.tenant = '
             || leadroute._tenant_expression(attachment, 'l') || ' WHERE NOT ' || has_owner
             USING attachment.id, attachment.attached_at, attachment.fallback_pool;
     END IF;
@@ -135,7 +136,8 @@ CREATE FUNCTION leadroute.attach(lead_table regclass, name text DEFAULT NULL,
     existing text DEFAULT NULL, fallback_pool text DEFAULT NULL, manager bigint DEFAULT NULL,
     sticky_on text DEFAULT NULL, sticky_window interval DEFAULT '90 days',
     reroute_on name[] DEFAULT NULL, location_column name DEFAULT NULL,
-    value_expression text DEFAULT NULL, notify_key boolean DEFAULT true) RETURNS void
+    value_expression text DEFAULT NULL, notify_key boolean DEFAULT true,
+    score_column name DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -175,13 +177,14 @@ BEGIN
     PERFORM leadroute._report_owner_column(lead, owner_column);
 
     INSERT INTO leadroute.lead_table AS t (name, key_column, owner_column, tenant_column, fallback_pool,
-        manager, sticky_on, sticky_window, reroute_on, location_column, value_expression, notify_key)
+        manager, sticky_on, sticky_window, reroute_on, location_column, value_expression, notify_key, score_column)
     VALUES (leadroute._attachment_name(lead, name), leadroute._key_column(lead, tenant_column),
         owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on,
-        location_column, value_expression, notify_key)
+        location_column, value_expression, notify_key, score_column)
     RETURNING t.* INTO attachment;
     PERFORM leadroute._check_reroute_columns(attachment, lead);
     PERFORM leadroute._check_location_column(attachment, lead);
+    PERFORM leadroute._check_score_column(attachment, lead);
     IF sticky_on IS NOT NULL THEN
         PERFORM leadroute._check_sticky(lead, attachment.name, sticky_on, attachment.sticky_author);
     END IF;
@@ -198,7 +201,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION leadroute.attach(regclass, text, name, name, text, text, bigint, text, interval, name[], name, text, boolean) IS
+COMMENT ON FUNCTION leadroute.attach(regclass, text, name, name, text, text, bigint, text, interval, name[], name, text, boolean, name) IS
     'From now on every lead inserted into the table gets its owner. Holds a SHARE ROW EXCLUSIVE lock on the table until the end of the transaction: reads go on, writes wait; with existing => keep, queue or ignore while it reads all rows.';
 
 CREATE FUNCTION leadroute.detach(lead_table text) RETURNS void
@@ -286,7 +289,7 @@ BEGIN
         industry text, company text, company_size integer, language text, score integer,
         attrs jsonb,
         owner_id bigint)', relation);
-    PERFORM leadroute.attach(relation::regclass);
+    PERFORM leadroute.attach(relation::regclass, score_column => 'score');
     RETURN relation::regclass;
 END
 $$;

@@ -102,6 +102,7 @@ BEGIN
     IF unknown OR statement ~* '\mrename\M' THEN
         PERFORM leadroute._follow_columns(attachment, lead);
         PERFORM leadroute._follow_reroute_columns(attachment, lead);
+        PERFORM leadroute._follow_score_column(attachment, lead);
     END IF;
     IF EXISTS (SELECT FROM pg_partitioned_table p WHERE p.partrelid = lead)
         AND (unknown OR statement ~* '\mdetach\M') THEN
@@ -216,8 +217,10 @@ BEGIN
             PERFORM leadroute._remove_dropped();
         END IF;
 
-        PERFORM leadroute._follow_reroute_columns(t, leadroute._lead_relation(t.id)) FROM leadroute.lead_table t
-        WHERE t.reroute_on IS NOT NULL AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+        PERFORM leadroute._follow_reroute_columns(t, leadroute._lead_relation(t.id)),
+            leadroute._follow_score_column(t, leadroute._lead_relation(t.id))
+        FROM leadroute.lead_table t
+        WHERE (t.reroute_on IS NOT NULL OR t.score_column IS NOT NULL) AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
             WHERE d.object_type = 'table column' AND d.objid = leadroute._lead_relation(t.id));
 
         SELECT string_agg(d.address_names[cardinality(d.address_names)], ' '), bool_or(d.object_type IN ('operator', 'cast'))

@@ -234,9 +234,10 @@ static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
     return request;
 }
 
-static void settle(LeadTable* table, TenantRules* rules, const PickRequest* request,
-                   const Pick* picked, Decision* d) {
+static void settle(LeadTable* table, TenantRules* rules, const Lead* lead,
+                   const PickRequest* request, const Pick* picked, Decision* d) {
     if (!picked->found) {
+        waiting_score(table, lead, &d->row);
         wait(picked, request, d);
         return;
     }
@@ -278,7 +279,7 @@ void decide(LeadTable* table, TenantRules* rules, const Lead* lead, Decision* d)
     PickRequest request = match(table, rules, lead, &contact, d);
     Pick picked = {};
     ask(&request, NULL, &picked);
-    settle(table, rules, &request, &picked, d);
+    settle(table, rules, lead, &request, &picked, d);
     conclude(lead, &request, d);
 }
 
@@ -326,7 +327,7 @@ bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const 
         return false;
     Pick picked = {};
     ask(&request, NULL, &picked);
-    settle(table, rules, &request, &picked, d);
+    settle(table, rules, lead, &request, &picked, d);
     d->row.at_front = !d->assigned && standing->at_front;
     if (!d->assigned && !standing->has_rep && same && stays_waiting(standing, d))
         return false;
@@ -345,7 +346,7 @@ void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, Can
         PickRequest request = match(table, rules, lead, &contact, d);
         Pick picked = {};
         ask(&request, &rehearsal, &picked);
-        settle(table, rules, &request, &picked, d);
+        settle(table, rules, lead, &request, &picked, d);
     }
     d->row.explanation_length = core::encode(explanation, encoded);
     d->row.explanation = encoded;
@@ -382,6 +383,7 @@ void decide_given(LeadTable* table, TenantRules* rules, const Lead* lead, Datum 
 void decide_unowned(LeadTable* table, const Lead* lead, Decision* d) {
     start(table, lead, GetCurrentTimestamp(), d);
     explanation.note = core::Note::nobody;
+    waiting_score(table, lead, &d->row);
     d->alert = "nobody_available";
     d->alert_message = shared_ready() ? "Another trigger took the owner of the lead away."
                                       : "leadroute is not in shared_preload_libraries.";

@@ -3,6 +3,7 @@
 #include "alert.h"
 #include "lead_value.h"
 #include "placement.h"
+#include "score.h"
 #include "transaction.h"
 
 extern "C" {
@@ -135,7 +136,7 @@ static void describe(LeadTable* table, Relation relation) {
     Datum values[] = {Int32GetDatum(table->id)};
     if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool,"
                               " location_column, sticky_on IS NOT NULL, value_expression,"
-                              " value_author"
+                              " value_author, score_column"
                               " FROM leadroute.lead_table WHERE id = $1",
                               1, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
@@ -157,6 +158,7 @@ static void describe(LeadTable* table, Relation relation) {
     table->sticky = strcmp(text_column(7), "t") == 0;
     table->value = kept(table, text_column(8));
     table->value_author = kept(table, text_column(9));
+    table->score_column = score_column_in(relation, text_column(10), &table->score_type);
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);

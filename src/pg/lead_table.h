@@ -36,6 +36,8 @@ struct LeadTable {
     AttrNumber owner_column;
     AttrNumber tenant_column;   // InvalidAttrNumber: tenant 0
     AttrNumber location_column; // of type point; InvalidAttrNumber: none
+    AttrNumber score_column;    // of a number type; InvalidAttrNumber: none
+    Oid score_type;
     Oid key_type;
     Oid key_output;
     Oid tenant_type;

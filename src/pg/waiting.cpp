@@ -1,5 +1,6 @@
 // What the record keeps of a lead that waits; see waiting.h.
 #include "waiting.h"
+#include "score.h"
 
 extern "C" {
 #include "common/shortest_dec.h"
@@ -22,6 +23,14 @@ Datum waiting_needs(const Needs* needs) {
     for (int i = 0; i < needs->count; i++)
         texts[i] = need_text(&needs->need[i]);
     return PointerGetDatum(construct_array(texts, needs->count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+void waiting_score(const LeadTable* table, const Lead* lead, RecordRow* row) {
+    if (table->score_column == InvalidAttrNumber)
+        return;
+    bool isnull;
+    Datum value = slot_getattr(lead->slot, table->score_column, &isnull);
+    row->has_score = !isnull && score_from(table->score_type, value, &row->score);
 }
 
 bool waiting_same_needs(Datum a, Datum b) {

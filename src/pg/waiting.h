@@ -3,11 +3,14 @@
 
 #include "leadroute.h"
 
+#include "lead.h"
 #include "record.h"
 #include "skills.h"
 
 // The lead's needs (NULL: none), in the current memory context, for RecordRow.needs: each as
 // `skill`, or `skill>=level` where the level is another than 1.
 Datum waiting_needs(const Needs* needs);
+// The lead's score, into the row.
+void waiting_score(const LeadTable* table, const Lead* lead, RecordRow* row);
 // Are two of them the same?
 bool waiting_same_needs(Datum a, Datum b);

@@ -20,6 +20,7 @@ PINNED_PATH = ["pg_catalog", "pg_temp"]
 SECURITY_DEFINER = {
     # Row triggers of lead tables: who changes a lead needs no right on leadroute's tables.
     "leadroute.follow_owner",
+    "leadroute.follow_score",
     "leadroute.follow_key",
     "leadroute.follow_delete",
     "leadroute.follow_truncate",
