@@ -79,6 +79,21 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
+// Writes a new version of the row at `at`, without its index entries; anything but TM_Ok: another
+// transaction has changed the row.
+inline TM_Result update_row(Relation table, ItemPointer at, TupleTableSlot* slot,
+                            Snapshot snapshot) {
+    TM_FailureData failure;
+    LockTupleMode mode;
+#if LR_PG16_GE
+    TU_UpdateIndexes indexes;
+#else
+    bool indexes;
+#endif
+    return table_tuple_update(table, at, slot, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
+                              true, &failure, &mode, &indexes);
+}
+
 inline LocalTransactionId local_transaction(void) {
 #if LR_PG17_GE
     return MyProc->vxid.lxid;

@@ -3,8 +3,7 @@
 #include "availability.h"
 #include "transaction.h"
 
-// Takes over from the shared block what the rep, and the member, have used today.
-static void look_beside(Site* site, int32 rep, int32 member) {
+void look_beside(Site* site, int32 rep, int32 member) {
     if (site->beside == NULL)
         return;
     RepState* mine = site->block->rep(rep);
@@ -53,7 +52,7 @@ static void recheck(Site* site, PoolState* pool) {
         pool_settle(site->block, pool, site->zones->now);
 }
 
-static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
+void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
     const RepState* rep = site->block->rep(rep_index);
     result->found = true;
     result->rep = rep->id;
@@ -64,8 +63,7 @@ static void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
     result->pool = member < 0 ? 0 : site->block->pool(site->block->member(member)->pool)->id;
 }
 
-// A draft's own turns are never in flight to itself: it ends with its transaction.
-static void settle_draft(Site* site, const Pick* result) {
+void settle_draft(Site* site, const Pick* result) {
     if (!site->draft)
         return;
     block_settle(site->block, result->pool, result->rep, result->day, 1, result->extra);
@@ -74,8 +72,7 @@ static void settle_draft(Site* site, const Pick* result) {
                      result->extra);
 }
 
-// Charges member k of the pool, among the filtered ones when there is a filter.
-static void charge_member(Site* site, PoolState* pool, int32 k) {
+void charge_member(Site* site, PoolState* pool, int32 k) {
     int32 member = pool->first_member + k;
     MemberState* m = site->block->member(member);
     RepState* rep = site->block->rep(m->rep);
@@ -226,8 +223,6 @@ static int32* scratch(int32 members) {
     return scratch_room;
 }
 
-typedef void (*Action)(Site* site, Pick* result);
-
 static void note(TenantSlot* slot, const PickRequest* request, Pick* result) {
     result->slot = slot;
     result->decided_at = slot_clock(slot, request->now);
@@ -329,7 +324,7 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
     checkpoint_bar(key);
 }
 
-static void act(const TenantKey* key, Site* site, Action action, Pick* result) {
+void pick_act(const TenantKey* key, Site* site, Action action, Pick* result) {
     memset(static_cast<void*>(result), 0, sizeof(*result));
     result->rep_cap = result->member_cap = result->open_cap = kNoCap;
     if (config_is_draft(key->tenant))
@@ -342,7 +337,7 @@ void pick(const PickRequest* request, Pick* result, core::Explanation* explanati
     Site site = {};
     site.request = request;
     site.explanation = explanation;
-    act(request->key, &site, try_all, result);
+    pick_act(request->key, &site, try_all, result);
 }
 
 static TenantBlock* draft_copy(const TenantKey* key, Site* site) {
@@ -393,5 +388,5 @@ void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result) 
     PickRequest request = {key, 0, rep, 0, RefNeed::none, now, NULL, NULL};
     Site site = {};
     site.request = &request;
-    act(key, &site, give_to, result);
+    pick_act(key, &site, give_to, result);
 }

@@ -80,3 +80,16 @@ void filter_members(Site* site, PoolState* pool);
 core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members);
 // Tells what asking the pool came to: picked is the member's index in the block, or -1.
 void explain_pool(Site* site, int32 pool_index, int32 picked);
+
+// pick.cpp, for who charges a turn another way. An action decides under the tenant's lock and fills
+// in the pick; what it has found is then noted for the transaction. Where shared memory is full the
+// action is not called.
+typedef void (*Action)(Site* site, Pick* result);
+void pick_act(const TenantKey* key, Site* site, Action action, Pick* result);
+// Takes over from the shared block what the rep, and the member (-1: none), have used today.
+void look_beside(Site* site, int32 rep, int32 member);
+void fill_pick(Site* site, Pick* result, int32 member, int32 rep);
+// Charges member k of the pool, among the filtered ones when there is a filter.
+void charge_member(Site* site, PoolState* pool, int32 k);
+// A draft's own turns are never in flight to itself: it ends with its transaction.
+void settle_draft(Site* site, const Pick* result);
