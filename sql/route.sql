@@ -324,7 +324,7 @@ $$;
 COMMENT ON FUNCTION leadroute._is_recorded(integer, bigint, text, boolean, bigint) IS
     'True when the lead''s open episode names this owner already.';
 
-CREATE FUNCTION leadroute.follow_owner() RETURNS trigger
+CREATE FUNCTION leadroute._follow_owner() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -335,7 +335,6 @@ DECLARE
     rep bigint;
 BEGIN
     EXECUTE leadroute._lead_values(TG_RELID, attachment) INTO tenant, lead_id, owned, rep USING NEW;
-    -- reassign() and the like tell the record first, then the lead
     IF leadroute._is_recorded(attachment.id, tenant, lead_id, owned, rep) THEN
         RETURN NULL;
     END IF;
@@ -344,6 +343,11 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION leadroute._follow_owner() IS
+    'follow_owner() of a change that the record may not know.';
+-- reassign() and the like tell the record first, then the lead: then there is nothing to do
+CREATE FUNCTION leadroute.follow_owner() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_follow_owner';
 COMMENT ON FUNCTION leadroute.follow_owner() IS
     'An owner that somebody changed: ends the episode and opens a manual one; NULL releases the lead to its queue.';
 

@@ -2,6 +2,7 @@
 // leadroute's owner, told who calls; the lead's own UPDATE is run here, with the caller's rights
 // and settings, so that the triggers and policies of the lead table work as in any UPDATE.
 #include "leadroute.h"
+#include "owner_told.h"
 
 extern "C" {
 #include "catalog/pg_class.h"
@@ -13,6 +14,7 @@ constexpr int kMaxArguments = 6; // with the caller
 // What the SQL part gives back.
 struct OwnerChange {
     bool found; // false: nothing changes
+    int64 tenant;
     int32 attachment;
     char* key;
     char* was;
@@ -59,6 +61,19 @@ static void change_record(FunctionCallInfo fcinfo, const char* query, const Oid*
     change->was = SPI_getvalue(row, columns, 3);
     change->wanted = SPI_getvalue(row, columns, 4);
     change->statement = SPI_getvalue(row, columns, 5);
+    change->tenant = PG_GETARG_INT64(count - 1);
+}
+
+static int update_lead(const OwnerChange* change) {
+    OwnerTold told = {change->attachment, change->tenant, change->key, change->wanted, NULL};
+    volatile int result = 0;
+    owner_told_begin(&told);
+    PG_TRY();
+    { result = SPI_execute(change->statement, false, 0); }
+    PG_FINALLY();
+    { owner_told_end(&told); }
+    PG_END_TRY();
+    return result;
 }
 
 static bool same_text(const char* a, const char* b) {
@@ -68,7 +83,7 @@ static bool same_text(const char* a, const char* b) {
 // A trigger that names another owner is the app's own choice, and recorded as that; one that keeps
 // the owner would part lead and record.
 static void change_lead(const OwnerChange* change) {
-    int result = SPI_execute(change->statement, false, 0);
+    int result = update_lead(change);
     if (result != SPI_OK_UPDATE_RETURNING)
         elog(ERROR, "cannot update a lead: %s", SPI_result_code_string(result));
     char* owner =

@@ -130,7 +130,7 @@ $$, 'no function that looks at anything is parallel safe: a worker does not see 
 
 SELECT set_eq($$
     SELECT p.proname::text FROM own_function p WHERE p.prosecdef
-$$, ARRAY['follow_owner', 'follow_key', 'follow_delete', 'follow_truncate', 'follow_score', '_after_ddl', '_after_drop'],
+$$, ARRAY['_follow_owner', 'follow_key', 'follow_delete', 'follow_truncate', 'follow_score', '_after_ddl', '_after_drop'],
     'only triggers that follow what others do run with the owner''s rights');
 
 -- Dump ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ PINNED_PATH = ["pg_catalog", "pg_temp"]
 # May run with the rights of leadroute's owner; every entry says why.
 SECURITY_DEFINER = {
     # Row triggers of lead tables: who changes a lead needs no right on leadroute's tables.
-    "leadroute.follow_owner",
+    "leadroute._follow_owner",
     "leadroute.follow_score",
     "leadroute.follow_key",
     "leadroute.follow_delete",
