@@ -75,6 +75,13 @@ GOALS = [
     Goal("events", "routed / PL/pgSQL with pg_notify, 32 clients",
          ratio(tps("on/32", "routed"), tps("on/32", "peer_notify")), ">=", 6),
     Goal("events", "decision to listener at 1,000/s, median, seconds", of("latency", "routed", "median"), "<=", 0.005),
+    Goal("claim", "claim_next() / SKIP LOCKED, 1 client", ratio(tps("1", "routed"), tps("1", "skip")), ">=", 1),
+    *[Goal("claim", f"claim_next() / SKIP LOCKED, {clients} clients",
+           ratio(tps(clients, "routed"), tps(clients, "skip")), ">=", 1.5) for clients in ("8", "32")],
+    *[Goal("claim", f"claim_next() / graphile-worker, {clients} clients",
+           ratio(tps(clients, "routed"), tps(clients, "graphile")), ">=", 2) for clients in ("1", "8", "32")],
+    Goal("claim", "1,000 / 1,000,000 waiting, time per claim",
+         ratio(of("few", "routed", "us"), of("many", "routed", "us")), ">=", 0.95),
 ]
 
 # Ratios to plain of the same trigger as it was measured when the goals were set. A comparison with a
@@ -102,6 +109,13 @@ OTHERS = [
       for cell, variant in (("insert", "plain"), ("insert", "peer"), ("COPY", "plain"))),
     Goal("events", "decision to listener at 1,000/s, 99th percentile", of("latency", "routed", "p99"), "", None),
     Goal("restart", "first insert of a later session, seconds", of("restart", "routed", "later"), "", None),
+    *(Goal("claim", f"UPDATE of a known lead / SKIP LOCKED, {clients}", ratio(tps(clients, "known"), tps(clients, "skip")), "", None)
+      for clients in ("1", "8", "32")),
+    *(Goal("claim", f"graphile-worker / SKIP LOCKED, {clients}", ratio(tps(clients, "graphile"), tps(clients, "skip")), "", None)
+      for clients in ("1", "8", "32")),
+    Goal("claim", "claim_next() / SKIP LOCKED, 8, a role with the level app", ratio(tps("8", "app"), tps("8", "skip")), "", None),
+    *(Goal("claim", f"claim_next() a second, {clients}", tps(clients, "routed"), "", None) for clients in ("1", "8", "32")),
+    Goal("claim", "us of claim_next(), nothing to wait for", of("many", "routed", "us"), "", None),
 ]
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 
+from claims import claim
 from listener import Listener
 from server import HERE, TOP, MeasureError, rate
 from tables import Tables
@@ -364,4 +365,4 @@ def core(bench):
 
 
 ITEMS = {"single": single, "copy": copy, "members": members, "methods": methods, "territory": territory, "wal": wal,
-         "restart": restart, "events": events, "core": core}
+         "restart": restart, "events": events, "claim": claim, "core": core}
