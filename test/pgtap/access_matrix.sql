@@ -46,7 +46,7 @@ UPDATE leadroute.lead_table SET manager = 4 WHERE name = 'leads';  -- the boss s
 
 CREATE TEMP TABLE matrix (object text PRIMARY KEY, allowed text, call text);
 INSERT INTO matrix VALUES
-    ('attach(regclass,text,name,name,text,text,bigint,text,interval,name[],name,text,boolean)', '', $$SELECT leadroute.attach('public.leads')$$),
+    ('attach(regclass,text,name,name,text,text,bigint,text,interval,name[],name,text,boolean,name)', '', $$SELECT leadroute.attach('public.leads')$$),
     ('create_lead_table(text,name)', '', $$SELECT leadroute.create_lead_table('public.new')$$),
     ('detach(text)', '', $$SELECT leadroute.detach('spare')$$),
     ('grant_access(regrole,text,bigint)', '', $$SELECT leadroute.grant_access(current_user::regrole, 'admin')$$),
