@@ -174,38 +174,38 @@ static void read_rows(void* context, const ClaimPlace* after, int most, ClaimRow
     end_queue(scan);
 }
 
-static bool search_cursor(QueueScan* scan, TimestampTz now, bool any_order, ClaimTaker take,
-                          void* context) {
-    ClaimWalk walk;
-    if (!claim_walk_start(&walk, scan->queue, now))
-        return false;
-    walk.any_order = any_order;
-    ItemPointerData row;
-    while (claim_walk_next(&walk, read_rows, scan, &row)) {
-        CHECK_FOR_INTERRUPTS();
-        switch (take(context, &row)) {
-        case ClaimTry::taken:
-            return true;
-        case ClaimTry::unfit:
-            claim_walk_put_back(&walk);
-            break;
-        case ClaimTry::gone:
-            break;
-        }
-    }
-    return false;
+static bool is_over(ClaimTry tried) {
+    return tried == ClaimTry::taken || tried == ClaimTry::stop;
 }
 
-static bool search_index(QueueScan* scan, ClaimTaker take, void* context) {
+// What came of the last row that was offered; gone: of none.
+static ClaimTry search_cursor(QueueScan* scan, TimestampTz now, bool any_order, ClaimTaker take,
+                              void* context) {
+    ClaimWalk walk;
+    ClaimTry tried = ClaimTry::gone;
+    if (!claim_walk_start(&walk, scan->queue, now))
+        return tried;
+    walk.any_order = any_order;
+    ItemPointerData row;
+    while (!is_over(tried) && claim_walk_next(&walk, read_rows, scan, &row)) {
+        CHECK_FOR_INTERRUPTS();
+        tried = take(context, &row);
+        if (tried == ClaimTry::unfit || tried == ClaimTry::stop)
+            claim_walk_put_back(&walk);
+    }
+    return tried;
+}
+
+static ClaimTry search_index(QueueScan* scan, ClaimTaker take, void* context) {
     begin_queue(scan, NULL);
-    bool taken = false;
-    while (!taken && next_in_queue(scan)) {
+    ClaimTry tried = ClaimTry::gone;
+    while (!is_over(tried) && next_in_queue(scan)) {
         CHECK_FOR_INTERRUPTS();
         ItemPointerData row = scan->slot->tts_tid;
-        taken = take(context, &row) == ClaimTry::taken;
+        tried = take(context, &row);
     }
     end_queue(scan);
-    return taken;
+    return tried;
 }
 
 bool claim_search(const ClaimQueue* queue, TimestampTz now, bool any_order, ClaimTaker take,
@@ -213,8 +213,20 @@ bool claim_search(const ClaimQueue* queue, TimestampTz now, bool any_order, Clai
     QueueScan scan = {};
     // all that may wait for a lock is done before others wait for this session
     open_queue(&scan, queue);
-    bool taken = search_cursor(&scan, now, any_order, take, context) ||
-                 search_index(&scan, take, context);
+    ClaimTry tried = search_cursor(&scan, now, any_order, take, context);
+    if (!is_over(tried))
+        tried = search_index(&scan, take, context);
     close_queue(&scan);
-    return taken;
+    return tried == ClaimTry::taken;
+}
+
+bool claim_head(const ClaimQueue* queue, ClaimPlace* place) {
+    QueueScan scan = {};
+    ClaimRows rows;
+    rows.count = 0;
+    open_queue(&scan, queue);
+    read_rows(&scan, NULL, 1, &rows);
+    close_queue(&scan);
+    *place = rows.last;
+    return rows.count > 0;
 }

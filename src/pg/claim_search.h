@@ -8,7 +8,8 @@
 enum class ClaimTry {
     taken,
     unfit, // not for this rep now, but perhaps for another
-    gone   // claimed, ended, or held by somebody
+    gone,  // claimed, ended, or held by somebody
+    stop   // not for this rep now, nor is any other of the queue
 };
 // Looks at a row of the record, as of now, and takes it if it can, without waiting for anybody.
 typedef ClaimTry (*ClaimTaker)(void* context, ItemPointer row);
@@ -19,3 +20,6 @@ typedef ClaimTry (*ClaimTaker)(void* context, ItemPointer row);
 // the queue. Writes nothing.
 bool claim_search(const ClaimQueue* queue, TimestampTz now, bool any_order, ClaimTaker take,
                   void* context);
+
+// Where the first row of a queue stands that is to be seen now; false: there is none.
+bool claim_head(const ClaimQueue* queue, ClaimPlace* place);

@@ -381,7 +381,7 @@ static TenantRules* find_tenant(LeadTable* table, const TenantKey* key) {
     return NULL;
 }
 
-static uint64 committed_generation(const TenantKey* key) {
+uint64 tenant_generation(const TenantKey* key) {
     TenantSlot* slot = config_is_draft(key->tenant) ? slot_find(key) : tenant_ready(key);
     return slot == NULL ? pg_atomic_read_u64(&shared->generation)
                         : pg_atomic_read_u64(&slot->wanted_generation);
@@ -393,7 +393,7 @@ TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantK
     TenantRules* tenant = find_tenant(table, key);
     if (tenant != NULL && tenant->checked_for == frame->number)
         return tenant;
-    uint64 generation = committed_generation(key);
+    uint64 generation = tenant_generation(key);
     if (tenant != NULL && tenant->generation == generation && tenant->serial == config_serial() &&
         rules_valid(tenant->rules)) {
         tenant->checked_for = frame->number;

@@ -65,7 +65,11 @@ LeadTable* lead_table_of(Relation relation);
 TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantKey* key,
                               const Frame* frame);
 
-// The same for somebody who only asks, below the current memory context; see rules_rehearse().
+// What the tenant's committed configuration is known by: it moves on with every change.
+uint64 tenant_generation(const TenantKey* key);
+
+// The tenant's rules for somebody who only asks, below the current memory context; see
+// rules_rehearse().
 TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const TenantKey* key);
 
 // The owner column's value for a rep. False: it cannot be said in this column.

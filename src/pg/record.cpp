@@ -158,6 +158,16 @@ void record_write(RecordBuffer** where, const RecordRow* row) {
     claim_arrival_note(row);
 }
 
+void record_show(const RecordRow* row, Tuplestorestate* to) {
+    Target* target = target_open(row->assignment);
+    MemoryContext caller = MemoryContextSwitchTo(row_context());
+    MemoryContextReset(CurrentMemoryContext);
+    fill_slot(target, row);
+    tuplestore_puttupleslot(to, target->slot);
+    ExecClearTuple(target->slot);
+    MemoryContextSwitchTo(caller);
+}
+
 bool record_buffer_knows(const RecordBuffer* buffer, const ContactKey* key, int64* rep) {
     return buffer != NULL && contacts_know(&buffer->contacts, key, rep);
 }

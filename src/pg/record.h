@@ -55,6 +55,8 @@ struct RecordBuffer;
 // Writes the row now. *buffer, made when needed, remembers what is to be checked when the statement
 // has stored its leads; with buffer NULL all is checked at once.
 void record_write(RecordBuffer** buffer, const RecordRow* row);
+// Adds the row, as it is written, to rows of the record.
+void record_show(const RecordRow* row, Tuplestorestate* to);
 // Collects the row; writes when a batch is full. *buffer is made when NULL.
 void record_buffer(RecordBuffer** buffer, const RecordRow* row);
 // Writes what is collected. Has to be called at the transaction level that collected it.

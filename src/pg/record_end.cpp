@@ -156,6 +156,7 @@ static void read_row(const Reader* r, Episode* e) {
     e->contact = DatumGetInt64(value(r, column[C_CONTACT]));
     e->given = present(r, ending.extra[X_GIVEN_BY]);
     e->touched = present(r, ending.extra[X_TOUCHED_AT]);
+    e->ended = present(r, ending.extra[X_ENDED_AT]);
     e->tank_pool = DatumGetInt32(value(r, ending.extra[X_TANK_POOL]));
 }
 
@@ -195,6 +196,18 @@ bool episode_read(Oid assignment, int64 tenant, int32 lead_table, const char* le
     index_endscan(scan);
     PopActiveSnapshot();
     return found;
+}
+
+bool episode_fetch(Oid assignment, ItemPointer row, Episode* episode) {
+    Target* target = target_known(assignment);
+    TupleTableSlot* slot = table_slot_create(target->relation, NULL);
+    PushActiveSnapshot(GetLatestSnapshot());
+    bool found = table_tuple_fetch_row_version(target->relation, row, GetActiveSnapshot(), slot);
+    if (found)
+        episode_take(assignment, slot, episode);
+    PopActiveSnapshot();
+    ExecDropSingleTupleTableSlot(slot);
+    return found && !episode->ended;
 }
 
 void episode_carry(const Episode* episode, RecordRow* row) {

@@ -28,6 +28,7 @@ struct Episode {
     bool has_score, has_contact;
     bool given; // somebody gave or released it by hand
     bool touched;
+    bool ended;
 };
 
 // Does it wait in a queue?
@@ -38,6 +39,8 @@ inline bool episode_waits(const Episode* episode) {
 // The lead's open episode, as this transaction sees the record now. False: it has none.
 bool episode_read(Oid assignment, int64 tenant, int32 lead_table, const char* lead_id,
                   Episode* episode);
+// The same of a row that was found; false: it is not an open episode any more.
+bool episode_fetch(Oid assignment, ItemPointer row, Episode* episode);
 // Reads a row of the record from a slot.
 void episode_take(Oid assignment, TupleTableSlot* slot, Episode* episode);
 // What the next episode carries along, but for the rep's part.

@@ -1,0 +1,56 @@
+// A lead table as claims meet it: its leads are locked and told their owner with the rights and the
+// search_path of the table's owner, as the backlog does, by plans that the session keeps.
+#pragma once
+
+#include "leadroute.h"
+
+#include "lead_table.h"
+
+struct ClaimTable {
+    int32 id; // of the attachment
+    char* name;
+    Oid relation;
+    Oid key_type;
+    Oid owner_type;
+    OwnerKind owner_kind;
+    bool has_tenant;
+
+    // the rest is claim_lead.cpp's
+    ClaimTable* next;
+    MemoryContext context;
+    bool outdated;
+    uint64 attachments;
+    uint64 serial;
+    LocalTransactionId retired; // the transaction in which it was replaced
+    Oid role;
+    char* search_path;
+    char* deferred; // names of its constraints that are checked at the end, or NULL
+    char* statement[3];
+    SPIPlanPtr plan[3];
+};
+
+// Good until the end of the transaction. LR002 when there is no such attachment, or no table.
+ClaimTable* claim_table(int32 id);
+ClaimTable* claim_table_named(const char* name);
+
+// A lead's key and tenant, as parameters. `text` is the key's output form.
+struct ClaimKey {
+    int64 tenant;
+    Datum value;
+    const char* text;
+};
+// False: no lead can have such a key.
+bool claim_key(const ClaimTable* table, int64 tenant, const char* text, ClaimKey* key);
+// What the owner column holds for a rep; its ref and that as a uuid, or NULLs. False: it cannot
+// name the rep.
+bool claim_owner(const ClaimTable* table, int64 rep, const char* ref, const char* uuid,
+                 Datum* owner);
+
+enum class LeadLock { locked, skipped }; // skipped: there is none, or with `skip` it is locked
+// Locks the lead's row until the end of the transaction; *was is its owner as text, or NULL, in the
+// memory context at hand.
+LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was);
+// Tells the lead its owner, of which the record knows already. False: a trigger of the table has
+// named another one, which is on record, too. LR010 where the owner is still the one that was. The
+// table's deferred constraints are checked at once.
+bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char* was);
