@@ -171,13 +171,48 @@ $$;
 COMMENT ON FUNCTION leadroute._owner_value(leadroute.lead_table, regclass, bigint, bigint) IS
     'What the owner column holds for a rep, as text; raises LR008 when there is no such rep, LR010 when the column cannot name this one.';
 
+CREATE FUNCTION leadroute._require_colleague(caller name, lead leadroute.lead_table, episode leadroute.assignment, rep bigint)
+    RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    of_pool CONSTANT leadroute.pool := (SELECT p FROM leadroute.pool p WHERE p.tenant = episode.tenant
+        AND p.id = coalesce(episode.pool, (leadroute._came_from(lead.id, episode.tenant, episode.lead_id, episode.episode)).pool));
+    member leadroute.pool_member;
+    problem text[];
+BEGIN
+    -- what he sees as a manager of another level is not his own
+    IF NOT EXISTS (SELECT FROM leadroute._my_reps_for(caller) m WHERE (m.tenant, m.rep) = (episode.tenant, episode.rep)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR012',
+            MESSAGE = format('role "%s" may not hand over lead %s of "%s"', caller, episode.lead_id, lead.name),
+            DETAIL = 'A rep hands over leads of its own.', HINT = 'Ask a manager.';
+    END IF;
+    SELECT m.* INTO member FROM leadroute.pool_member m WHERE m.tenant = episode.tenant AND m.pool = of_pool.name AND m.rep = rep;
+    problem := CASE
+        WHEN of_pool.id IS NULL THEN ARRAY['The lead is of no pool.', 'Ask a manager, or release the lead: leadroute.release().']
+        WHEN member.rep IS NULL THEN ARRAY[format('It is handed over within its pool, "%s", of which the rep is no member.', of_pool.name),
+            'Name a member of that pool, or ask a manager.']
+        WHEN member.paused OR (SELECT r.paused FROM leadroute.rep r WHERE r.tenant = episode.tenant AND r.id = rep) THEN ARRAY[
+            format('The rep is paused%s.', CASE WHEN member.paused THEN format(' in pool "%s"', of_pool.name) ELSE '' END),
+            'Name a member who takes leads, or ask a manager.'] END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LR010',
+            MESSAGE = format('lead %s of "%s" cannot be handed over to rep %s', episode.lead_id, lead.name, rep),
+            DETAIL = problem[1], HINT = problem[2];
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION leadroute._require_colleague(name, leadroute.lead_table, leadroute.assignment, bigint) IS
+    'Raises LR010 unless a role of level rep may hand this lead of its own over to the rep: an unpaused member of the lead''s pool, which is the one it came from. LR012 where it is not its own.';
+
 CREATE FUNCTION leadroute._reassign_for(caller name, lead_table text, lead_id text, rep bigint, reason text, tenant bigint,
     OUT attachment integer, OUT key text, OUT was text, OUT wanted text, OUT statement text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    level CONSTANT text := leadroute._require_for(caller, tenant, '{app,manager}');
+    level CONSTANT text := leadroute._require_for(caller, tenant, '{app,manager,rep}');
     lead CONSTANT leadroute.lead_table := leadroute._require_attached(lead_table);
     relation CONSTANT regclass := leadroute._lead_relation(lead.id);
     episode leadroute.assignment;
@@ -196,7 +231,10 @@ BEGIN
             DETAIL = format('Since %s (%s).', episode.decided_at, episode.method),
             HINT = format('leadroute.why(%L, %L) tells how.', lead.name, locked.key);
     END IF;
-    PERFORM leadroute._hand_over(lead, tenant, locked.key, true, rep, 'reassigned', tenant, reason);
+    IF level = 'rep' THEN
+        PERFORM leadroute._require_colleague(caller, lead, episode, rep);
+    END IF;
+    PERFORM leadroute._hand_over(lead, tenant, locked.key, true, rep, 'reassigned', tenant, reason, level = 'rep');
     attachment := lead.id;
     key := locked.key;
     was := locked.was;
@@ -282,35 +320,35 @@ COMMENT ON FUNCTION leadroute._route_for(name, text, text, bigint) IS
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id integer, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, integer, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, or rep, who hands a lead of his own over to an unpaused member of the pool it came from and does not get it again; and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, a rep may not hand it over to this one, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id bigint, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, bigint, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, or rep, who hands a lead of his own over to an unpaused member of the pool it came from and does not get it again; and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, a rep may not hand it over to this one, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id uuid, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, uuid, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, or rep, who hands a lead of his own over to an unpaused member of the pool it came from and does not get it again; and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, a rep may not hand it over to this one, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.reassign(lead_table text, lead_id text, rep bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_reassign';
 COMMENT ON FUNCTION leadroute.reassign(text, text, bigint, text, bigint) IS
-    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, or a trigger of the lead table keeps the owner), LR012.';
+    'Gives the lead to a rep by hand, and returns the episode: method manual, with who (given_by) and why (remark). Counts as used on the reps day and may exceed caps; takes no turn in a pool. Takes the level app, or manager for a lead and a rep of his own, or rep, who hands a lead of his own over to an unpaused member of the pool it came from and does not get it again; and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007 (no such lead, or nothing open), LR008 (no such rep), LR009 (the rep has it already), LR010 (the owner column cannot name the rep, a rep may not hand it over to this one, or a trigger of the lead table keeps the owner), LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id integer, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, integer, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
+    'Takes the lead from its owner, and returns the episode that waits, with the reason as remark: in the queue of the pool it came from, else of the fallback pool, else in unmatched; in front or not, and with the turn returned or not, as the pool says (release_to, release_returns_turn). A rep who has released a lead does not get it again from the engine. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id bigint, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, bigint, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
+    'Takes the lead from its owner, and returns the episode that waits, with the reason as remark: in the queue of the pool it came from, else of the fallback pool, else in unmatched; in front or not, and with the turn returned or not, as the pool says (release_to, release_returns_turn). A rep who has released a lead does not get it again from the engine. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id uuid, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, uuid, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
+    'Takes the lead from its owner, and returns the episode that waits, with the reason as remark: in the queue of the pool it came from, else of the fallback pool, else in unmatched; in front or not, and with the turn returned or not, as the pool says (release_to, release_returns_turn). A rep who has released a lead does not get it again from the engine. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.release(lead_table text, lead_id text, reason text DEFAULT NULL, tenant bigint DEFAULT 0)
     RETURNS leadroute.assignment LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_release';
 COMMENT ON FUNCTION leadroute.release(text, text, text, bigint) IS
-    'Takes the lead from its owner, and returns the episode that waits: in the queue of the pool it came from, else of the fallback pool, else in unmatched. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and the right to update the leads owner. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
+    'Takes the lead from its owner, and returns the episode that waits, with the reason as remark: in the queue of the pool it came from, else of the fallback pool, else in unmatched; in front or not, and with the turn returned or not, as the pool says (release_to, release_returns_turn). A rep who has released a lead does not get it again from the engine. A lead that waits already is left as it is. Takes the level app, or manager or rep for a lead of his own, and from all of them the right to update the leads owner, since the lead is updated with the callers rights. Locks the leads row. Raises LR002, LR007, LR010, LR012.';
 CREATE FUNCTION leadroute.route(lead_table text, lead_id integer, tenant bigint DEFAULT 0)
     RETURNS SETOF leadroute.assignment LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'leadroute_route';
 COMMENT ON FUNCTION leadroute.route(text, integer, bigint) IS

@@ -256,7 +256,8 @@ COMMENT ON FUNCTION leadroute._end_episode(integer, bigint, text, text) IS
     'Ends the lead''s open episode, and gives it with the number of the next one; NULLs where none was open.';
 
 CREATE FUNCTION leadroute._hand_over(attachment leadroute.lead_table, tenant bigint, lead_id text,
-    owned boolean, rep bigint, reason text, previous_tenant bigint, remark text DEFAULT NULL) RETURNS void
+    owned boolean, rep bigint, reason text, previous_tenant bigint, remark text DEFAULT NULL,
+    gives_up boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -275,25 +276,18 @@ BEGIN
 
     IF owned THEN
         -- counts as used on the rep's day; may exceed the cap
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark, contact)
+        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark, contact, avoid)
         SELECT tenant, attachment.id, lead_id, next_episode, 'manual', rep, coalesce(g.ticket, 0), g.day,
-            leadroute._actor(), remark, ended.contact
+            leadroute._actor(), remark, ended.contact, CASE WHEN tenant = previous_tenant
+                THEN leadroute._without(ended.avoid, CASE WHEN gives_up THEN ended.rep END, rep) END
         FROM leadroute._give(tenant, rep) g;
     ELSE
-        -- back to the queue it came from; a rule's label stays with the lead
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, label, given_by, remark, contact)
-        SELECT tenant, attachment.id, lead_id, next_episode,
-            CASE WHEN tenant = previous_tenant AND ended.pool IS NOT NULL THEN ended.pool
-                ELSE (SELECT p.id FROM leadroute.pool p
-                      WHERE p.tenant = tenant AND p.name = attachment.fallback_pool) END,
-            CASE WHEN tenant = previous_tenant THEN ended.rule END,
-            CASE WHEN tenant = previous_tenant THEN ended.label END,
-            leadroute._actor(), remark, ended.contact;
+        PERFORM leadroute._wait_again(attachment, tenant, lead_id, next_episode, ended, reason, remark);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION leadroute._hand_over(leadroute.lead_table, bigint, text, boolean, bigint, text, bigint, text) IS
-    'Ends the lead''s open episode and opens the next one: with the owner somebody gave it, or waiting.';
+COMMENT ON FUNCTION leadroute._hand_over(leadroute.lead_table, bigint, text, boolean, bigint, text, bigint, text, boolean) IS
+    'Ends the lead''s open episode and opens the next one: with the owner somebody gave it, or waiting (_wait_again()). gives_up: the former rep is not to get it again.';
 
 CREATE FUNCTION leadroute._episodes(lead_table integer, lead_id text, tenant bigint DEFAULT 0)
     RETURNS SETOF leadroute.assignment

@@ -39,6 +39,8 @@ GRANT INSERT ON public.leads TO lr_insert;
 GRANT SELECT (id, owner_id), UPDATE (owner_id) ON public.leads TO lr_usage, lr_app, lr_admin, lr_boss, lr_reps, lr_other;
 UPDATE leadroute.lead_table SET manager = 4 WHERE name = 'leads';  -- the boss sees 5
 
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('team', 4);  -- whom a rep may hand a lead over to
+
 -- The matrix --------------------------------------------------------------------------------------
 --
 -- object: signature of a function, or name of a view · allowed: the levels, besides the superuser ·
@@ -64,9 +66,9 @@ INSERT INTO matrix VALUES
     ('why_json(text,bigint,integer,bigint)', 'app rep manager admin', $$SELECT leadroute.why_json('leads', 1::bigint)$$),
     ('why_json(text,text,integer,bigint)', 'app rep manager admin', $$SELECT leadroute.why_json('leads', '1')$$),
     ('why_json(text,uuid,integer,bigint)', '', $$SELECT leadroute.why_json('leads', gen_random_uuid())$$),
-    ('reassign(text,integer,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.reassign('leads', 1, 4)$$),
-    ('reassign(text,bigint,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.reassign('leads', 1::bigint, 4)$$),
-    ('reassign(text,text,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.reassign('leads', '1', 4)$$),
+    ('reassign(text,integer,bigint,text,bigint)', 'app rep manager admin', $$SELECT leadroute.reassign('leads', 1, 4)$$),
+    ('reassign(text,bigint,bigint,text,bigint)', 'app rep manager admin', $$SELECT leadroute.reassign('leads', 1::bigint, 4)$$),
+    ('reassign(text,text,bigint,text,bigint)', 'app rep manager admin', $$SELECT leadroute.reassign('leads', '1', 4)$$),
     ('reassign(text,uuid,bigint,text,bigint)', '', $$SELECT leadroute.reassign('leads', gen_random_uuid(), 4)$$),
     ('credit_back(text,integer,text,bigint)', 'app manager admin', $$SELECT leadroute.credit_back('leads', 1, 'spam')$$),
     ('credit_back(text,bigint,text,bigint)', 'app manager admin', $$SELECT leadroute.credit_back('leads', 1::bigint, 'spam')$$),
@@ -157,7 +159,7 @@ SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant:
     'SELECT leadroute.touch(''leads'', 1, ''call'')', 'SELECT leadroute.close(''leads'', 1, ''won'')',
     'SELECT leadroute.explain(''leads'', ''{}'')', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')']) call;
 SELECT is(pg_temp.outcome('lr_ann', call), 'LR012', 'a rep may not: ' || call) FROM unnest(ARRAY[
-    'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;
+    'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;
 SELECT is(pg_temp.outcome('lr_other', 'SELECT * FROM leadroute.verify(7)'), 'ok', 'allowed in its own');
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'leadroute'::regnamespace AND p.proname ~ '_for$'
@@ -166,6 +168,7 @@ $$, 'nobody calls in another''s name');
 
 -- Rows --------------------------------------------------------------------------------------------
 
+DELETE FROM leadroute.pool_member WHERE pool = 'team' AND rep = 4;
 UPDATE leadroute.lead_table SET manager = NULL WHERE name = 'leads';
 SELECT is(pg_temp.as_role(role, 'SELECT string_agg(tenant || ''/'' || lead_id, '' '' ORDER BY tenant, lead_id) FROM leadroute.decision'), leads, role || ' sees in decision')
 FROM (VALUES ('lr_ann', '0/1 0/3'), ('lr_bob', '0/2'), ('lr_boss', '0/1 0/3 0/4'), ('lr_app', '0/1 0/2 0/3 0/4 0/5'),

@@ -39,7 +39,7 @@ UPDATE public.leads SET owner_id = NULL WHERE id = 1;
 SELECT is(pg_temp.episodes('leads', '1'), '1:1:push:manual 2:2:manual:released 3:-:push:open', 'NULL releases it');
 UPDATE public.leads SET owner_id = NULL WHERE id = 2;
 SELECT is((SELECT queue FROM leadroute.queue WHERE lead_id = '2'), 'team', 'to the queue of the pool that it came from');
-SELECT is((SELECT queue FROM leadroute.queue WHERE lead_id = '1'), 'unmatched', 'or to unmatched');
+SELECT is((SELECT queue FROM leadroute.queue WHERE lead_id = '1'), 'team', 'though others had it meanwhile');
 UPDATE public.leads SET owner_id = 1 WHERE id = 2;
 SELECT is(pg_temp.episodes('leads', '2'), '1:1:push:released 2:-:push:manual 3:1:manual:open', 'an owner given to a lead that waits');
 SELECT ok(pg_temp.kept(), 'verify() is all 0');

@@ -93,19 +93,22 @@ SELECT is((SELECT queue || ', ' || reason FROM leadroute.queue WHERE lead_id = '
 SELECT matches(leadroute.why('leads', 7), 'released by hand: postgres took the owner away.*Remark: on leave', 'and why()');
 SELECT is((leadroute.release('leads', 7, 'again')).episode, 2, 'released twice: nothing happens');
 SELECT is(pg_temp.episodes('leads', '7'), '1:1:push:released 2:-:push:open', 'one episode each');
-SELECT is((leadroute.release('leads', 3::bigint)).pool, NULL, 'what was given by hand: to unmatched');
+SELECT is((leadroute.release('leads', 3::bigint)).pool, (SELECT id FROM leadroute.pool WHERE tenant = 0 AND name = 'none'), 'what was given by hand: to the pool it came from');
 SELECT pg_temp.refused($$ SELECT leadroute.release('leads', 99) $$, 'LR007', 'no lead 99', 'an unknown lead');
 SELECT ok(pg_temp.kept(), 'verify() is all 0');
 
 -- route -------------------------------------------------------------------------------------------------
 
+-- as if somebody else had given it up (release.sql)
+UPDATE leadroute.assignment SET avoid = '{2}' WHERE lead_id = '7' AND ended_at IS NULL;
 SELECT results_eq($$ SELECT episode, rep, method, pool IS NOT NULL, day IS NOT NULL FROM leadroute.route('leads', 7) $$,
     $$ VALUES (3, 1::bigint, 'backlog', true, true) $$, 'route() gives a lead that waits to whose turn it is');
 SELECT is((SELECT owner_id || product FROM public.leads WHERE id = 7), '1it''s', 'with its owner and label');
 SELECT is(pg_temp.episodes('leads', '7'), '1:1:push:released 2:-:push:routed 3:1:backlog:open', 'one episode, no second');
 SELECT matches(leadroute.why('leads', 7), 'Rule "team" .* was the first to match\.\n.*First in turn of 1', 'why() explains it as an insert');
-SELECT is((SELECT count(*) FROM leadroute.route('leads', 3)), 1::bigint, 'another queue is the rule''s now');
-SELECT is((SELECT queue FROM leadroute.queue WHERE lead_id = '3'), 'none', 'there it waits');
+UPDATE public.leads SET region = 'nowhere' WHERE id = 3;
+SELECT is((SELECT count(*) FROM leadroute.route('leads', 3)), 1::bigint, 'no rule is its own now');
+SELECT is((SELECT queue FROM leadroute.queue WHERE lead_id = '3'), 'unmatched', 'there it waits');
 SELECT is((SELECT count(*) FROM leadroute.route('leads', 3)), 0::bigint, 'and goes on waiting');
 SELECT is(pg_temp.episodes('leads', '3'), '1:-:push:reassigned 2:3:manual:released 3:-:push:routed 4:-:backlog:open', 'without another episode');
 CREATE TEMP TABLE before AS SELECT * FROM leadroute.stat;
@@ -115,7 +118,7 @@ SELECT pg_temp.refused($$ SELECT leadroute.route('leads', 7) $$, 'LR009', 'does 
 SELECT pg_temp.refused($$ SELECT leadroute.route('leads', 99) $$, 'LR007', 'no lead 99', 'an unknown lead');
 SELECT ok(pg_temp.kept(), 'verify() is all 0');
 SAVEPOINT a;
-SELECT count(*) FROM leadroute.release('leads', 8), leadroute.route('leads', 8) \gset
+SELECT count(*) FROM leadroute.reassign('leads', 8, 2), leadroute.release('leads', 8), leadroute.route('leads', 8) \gset
 SELECT is((SELECT received FROM leadroute._pool_memory(0)), 8::bigint, 'a turn more');
 ROLLBACK TO a;
 SELECT is((SELECT received FROM leadroute._pool_memory(0)), 7::bigint, 'goes back with a savepoint');

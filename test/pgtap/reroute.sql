@@ -1,6 +1,6 @@
 -- reroute_on: columns whose change routes a lead again.
 BEGIN;
-SELECT plan(50);
+SELECT plan(51);
 SET LOCAL client_min_messages = warning;
 
 CREATE FUNCTION pg_temp.kept(tenant bigint DEFAULT 0) RETURNS boolean LANGUAGE sql AS $$
@@ -77,6 +77,9 @@ SELECT is(pg_temp.episodes('3'), '1:1:push:manual 2:3:manual:open', 'also one gi
 UPDATE public.leads SET region = 'south', owner_id = NULL WHERE id = 4;
 SELECT is(pg_temp.episodes('4'), '1:1:push:released 2:-:push:open', 'or taken away');
 UPDATE public.leads SET region = 'north' WHERE id = 4;
+SELECT is((SELECT owner_id FROM public.leads WHERE id = 4), NULL, 'to whoever has not given it up: nobody');
+UPDATE leadroute.assignment SET avoid = NULL WHERE lead_id = '4' AND ended_at IS NULL;
+UPDATE public.leads SET deal_value = 3 WHERE id = 4;
 SELECT is((SELECT owner_id FROM public.leads WHERE id = 4), 1::bigint, 'what waits is routed');
 SELECT is((leadroute.reassign('leads', 5, 2)).rep, 2::bigint, 'reassigned');
 UPDATE public.leads SET region = 'south' WHERE id = 5;
