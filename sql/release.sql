@@ -1,11 +1,11 @@
 -- What becomes of a lead that is given up: where it waits then, what a claim has to know of it there,
 -- whom it does not go back to, and whether the turn is returned. _hand_over() (route.sql) asks here.
 
-CREATE FUNCTION leadroute._rule_needs(relation regclass, rule bigint, lead_row record,
-    OUT known boolean, OUT failed boolean, OUT needs text[])
-    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'leadroute_rule_needs';
-COMMENT ON FUNCTION leadroute._rule_needs(regclass, bigint, record) IS
-    'What a rule''s needs say of a lead now; known: the rule is there. failed: they raised an error, which is alerted.';
+CREATE FUNCTION leadroute._waiting_values(relation regclass, rule bigint, lead_row record,
+    OUT known boolean, OUT failed boolean, OUT needs text[], OUT score double precision)
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_waiting_values';
+COMMENT ON FUNCTION leadroute._waiting_values(regclass, bigint, record) IS
+    'A lead''s score, and what a rule''s needs say of it now; known: the rule is there. failed: its needs raised an error, which is alerted. NULLs where there is no such lead, or no shared memory.';
 
 CREATE FUNCTION leadroute._waits_as(attachment leadroute.lead_table, tenant bigint, lead_id text,
     INOUT pool integer, rule bigint, INOUT needs text[], INOUT score double precision)
@@ -14,44 +14,25 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     relation CONSTANT regclass := leadroute._lead_relation(attachment.id);
-    score_of CONSTANT text := CASE WHEN attachment.score_column IS NULL THEN 'NULL'
-        ELSE format('l.%I::text', attachment.score_column) END;
     found_lead record;
 BEGIN
-    IF pool IS NULL OR rule IS NULL AND attachment.score_column IS NULL THEN
-        needs := NULL;
-        RETURN;
-    END IF;
-    EXECUTE format('SELECT n.known, n.failed, n.needs, o.score, o.present
-        FROM leadroute._read_lead($1, $2) AS o (present boolean, l %s, score text)
-            LEFT JOIN leadroute._rule_needs($1, $3, o.l) n ON $3 IS NOT NULL', relation)
-        INTO found_lead USING relation, format('SELECT true, l, %s FROM %s l WHERE %s', score_of, relation,
-            leadroute._lead_condition(attachment, relation, lead_id, tenant)), rule;
-    IF found_lead.failed THEN
-        -- better seen by a person than claimed by whoever lacks the licence
-        pool := NULL;
-        needs := NULL;
-    ELSIF found_lead.known THEN
-        needs := found_lead.needs;
-    END IF;
-    IF found_lead.present THEN
-        score := leadroute._score(found_lead.score);
+    IF pool IS NOT NULL AND (rule IS NOT NULL OR attachment.score_column IS NOT NULL) THEN
+        EXECUTE format('SELECT v.* FROM leadroute._read_lead($1, $2) AS o (l %s), leadroute._waiting_values($1, $3, o.l) v', relation)
+            INTO found_lead USING relation, format('SELECT l FROM %s l WHERE %s', relation,
+                leadroute._lead_condition(attachment, relation, lead_id, tenant)), rule;
+        IF found_lead.failed THEN
+            -- better seen by a person than claimed by whoever lacks the licence
+            pool := NULL;
+            needs := NULL;
+        ELSIF found_lead.known THEN
+            needs := found_lead.needs;
+        END IF;
+        score := CASE WHEN found_lead.known IS NULL THEN score ELSE found_lead.score END;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION leadroute._waits_as(leadroute.lead_table, bigint, text, integer, bigint, text[], double precision) IS
     'What the record has to say of a lead that comes back to a pool''s queue: what its rule needs of whoever claims it, computed anew where the rule is there and kept otherwise, and its score. Where the needs raise an error the lead waits in unmatched.';
-
-CREATE FUNCTION leadroute._score(written text) RETURNS double precision
-    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN nullif(written::double precision, 'NaN');
-EXCEPTION WHEN numeric_value_out_of_range THEN
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION leadroute._score(text) IS 'A score as the record keeps it; NULL where a double precision cannot hold it.';
 
 CREATE FUNCTION leadroute._without(reps bigint[], former bigint, present bigint) RETURNS bigint[]
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp

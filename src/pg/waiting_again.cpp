@@ -1,10 +1,12 @@
-// What the rule that once gave a lead out needs of whoever takes it now: of a lead that comes back
-// to a queue, where a claim goes by what the record says. The rest of the rules is not looked at.
+// A lead that comes back to a queue, where a claim goes by what the record says: its score, and
+// what the rule that once gave it out needs of whoever takes it now. The other rules are not looked
+// at.
 #include "rule_set.h"
 
 #include "attempt.h"
 #include "lead.h"
 #include "lead_row.h"
+#include "waiting.h"
 
 struct LeadNeeds {
     bool known; // the rule is there
@@ -73,32 +75,42 @@ static void tell(const LeadTable* table, const Lead* lead, int64 rule, const cha
     raise_alert(&alert);
 }
 
-extern "C" {
-PG_FUNCTION_INFO_V1(leadroute_rule_needs);
+static void read_lead(FunctionCallInfo fcinfo, Relation relation, TupleTableSlot* slot,
+                      LeadNeeds* needs, RecordRow* row) {
+    LeadTable* table = lead_table_of(relation);
+    Lead lead;
+    if (!lead_read(table, relation, slot, &lead))
+        return;
+    waiting_score(table, &lead, row);
+    if (PG_ARGISNULL(1))
+        return;
+    TenantRules* rules = lead_table_rules(table, relation, &lead.key, frame_current());
+    find_needs(rules->rules, PG_GETARG_INT64(1), slot, needs);
+    if (needs->problem != NULL)
+        tell(table, &lead, PG_GETARG_INT64(1), needs->problem);
+}
 
-// _rule_needs(relation regclass, rule bigint, lead_row record, OUT known boolean, OUT failed
-// boolean, OUT needs text[])
-Datum leadroute_rule_needs(PG_FUNCTION_ARGS) {
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_waiting_values);
+
+// _waiting_values(relation regclass, rule bigint, lead_row record, OUT known boolean, OUT failed
+// boolean, OUT needs text[], OUT score double precision)
+Datum leadroute_waiting_values(PG_FUNCTION_ARGS) {
     TupleDesc descriptor;
     if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(2) || !shared_ready())
+        PG_RETURN_NULL();
     LeadNeeds found = {};
-    if (shared_ready()) {
-        Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
-        TupleTableSlot* slot = lead_row_slot(relation, PG_GETARG_HEAPTUPLEHEADER(2));
-        LeadTable* table = lead_table_of(relation);
-        Lead lead;
-        if (lead_read(table, relation, slot, &lead)) {
-            TenantRules* rules = lead_table_rules(table, relation, &lead.key, frame_current());
-            find_needs(rules->rules, PG_GETARG_INT64(1), slot, &found);
-            if (found.problem != NULL)
-                tell(table, &lead, PG_GETARG_INT64(1), found.problem);
-        }
-        ExecDropSingleTupleTableSlot(slot);
-        relation_close(relation, NoLock);
-    }
-    Datum values[] = {BoolGetDatum(found.known), BoolGetDatum(found.problem != NULL), found.needs};
-    bool nulls[] = {false, false, found.needs == 0};
+    RecordRow row = {};
+    Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
+    TupleTableSlot* slot = lead_row_slot(relation, PG_GETARG_HEAPTUPLEHEADER(2));
+    read_lead(fcinfo, relation, slot, &found, &row);
+    ExecDropSingleTupleTableSlot(slot);
+    relation_close(relation, NoLock);
+    Datum values[] = {BoolGetDatum(found.known), BoolGetDatum(found.problem != NULL), found.needs,
+                      Float8GetDatum(row.score)};
+    bool nulls[] = {false, false, found.needs == 0, !row.has_score};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
 }
 }
