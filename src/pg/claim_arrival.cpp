@@ -13,7 +13,7 @@ void claim_arrival_note(const RecordRow* row) {
     if (row->has_rep || row->pool == 0)
         return;
     ClaimPlace place;
-    place.place = row->at_front     ? PG_INT32_MIN
+    place.place = row->at_front    ? PG_INT32_MIN
                   : row->has_label ? place_of_label(row->label)
                                    : PG_INT32_MAX;
     place.minus_score = row->has_score ? -row->score : get_float8_infinity();

@@ -58,8 +58,8 @@ struct Arrival {
 };
 static Arrival arrivals[kArrivals];
 static int arrival_count;
-static bool arrivals_lost;  // there was no room: all cursors begin anew
-static uint64 touched;      // cursors that rows were taken from, or read for
+static bool arrivals_lost; // there was no room: all cursors begin anew
+static uint64 touched;     // cursors that rows were taken from, or read for
 static int reading_for = -1;
 
 static LWLock* directory_lock(void) {
@@ -250,9 +250,9 @@ static Reading begin_reading(ClaimWalk* walk, bool fresh) {
     // a place that cannot be gone on from, the lead's key being too long
     fresh = fresh || !cursor->has_last || cursor->last.lead_id[0] == '\0';
     bool told = cursor->restarts != cursor->restarted;
-    cursor->batch = !fresh          ? Min(cursor->batch * 2, kClaimEntries)
-                    : told          ? Max(cursor->batch / 2, kFirstBatch)
-                                    : cursor->batch;
+    cursor->batch = !fresh ? Min(cursor->batch * 2, kClaimEntries)
+                    : told ? Max(cursor->batch / 2, kFirstBatch)
+                           : cursor->batch;
     Reading reading = {};
     reading.fresh = fresh;
     reading.restarts = cursor->restarts;

@@ -64,8 +64,8 @@ void claim_cursors_startup(void);
 // A tenant left shared memory. No error.
 void claim_cursors_drop(const TenantKey* key);
 
-// Begins a walk; `read` is called, with no lock held, when the cursor wants rows. False: there is no
-// cursor for the queue, or it does not know what this transaction has put there.
+// Begins a walk; `read` is called, with no lock held, when the cursor wants rows. False: there is
+// no cursor for the queue, or it does not know what this transaction has put there.
 bool claim_walk_start(ClaimWalk* walk, const ClaimQueue* queue, TimestampTz now);
 // The next row; false: no more. May wait, which can be cancelled, for another session that reads.
 bool claim_walk_next(ClaimWalk* walk, ClaimReader read, void* context, ItemPointer row);
