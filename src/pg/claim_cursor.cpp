@@ -372,7 +372,7 @@ bool claim_walk_next(ClaimWalk* walk, ClaimReader read, void* context, ItemPoint
     ClaimCursor* cursor = &cursors->cursor[walk->cursor];
     walk->held = -1;
     for (;;) {
-        Reading reading;
+        Reading reading = {};
         LWLockAcquire(cursor_lock(walk->cursor), LW_EXCLUSIVE);
         Step step = next_step(cursor, walk, row);
         if (step == Step::go_on || step == Step::begin_anew)
