@@ -29,7 +29,7 @@ SELECT 'leads', i, 'priority ' || i, 'priority = ' || i, 'pull', jsonb_build_obj
 CALL add_leads('routed', :leads);
 
 -- An app of its own, with no more rights than it takes.
-CREATE ROLE bench_app LOGIN;
+SELECT 'CREATE ROLE bench_app LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bench_app') \gexec
 SELECT leadroute.grant_access('bench_app', 'app');
 GRANT USAGE ON SCHEMA routed TO bench_app;
 VACUUM (ANALYZE);
