@@ -7,7 +7,8 @@
 --   admin     configuration, and all that is recorded
 --   app       all leads of the tenant: its own users are behind it
 --   manager   the leads of the reps it manages, directly or not, and of the pools they manage
---   rep       its own leads: those of the reps whose db_role it is
+--   rep       its own leads: those of the reps whose db_role it is; and what waits to be claimed in
+--             their pools with the mode pull or broadcast, unless claim_blind
 
 -- What the caller's levels are --------------------------------------------------------------------
 
@@ -87,6 +88,20 @@ CREATE FUNCTION leadroute._my_lead_tables() RETURNS TABLE (tenant bigint, lead_t
 COMMENT ON FUNCTION leadroute._my_lead_tables() IS
     'The lead tables whose manager is one of the caller''s reps, with the level manager: their queue unmatched is theirs.';
 
+CREATE FUNCTION leadroute._my_claim_pools_for(caller name) RETURNS TABLE (tenant bigint, pool integer)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT p.tenant, p.id FROM leadroute._my_reps_for(caller) m
+        JOIN leadroute.pool_member o ON o.tenant = m.tenant AND o.rep = m.rep
+        JOIN leadroute.pool p ON p.tenant = o.tenant AND p.name = o.pool
+    WHERE p.mode <> 'push' AND NOT p.claim_blind
+$$;
+COMMENT ON FUNCTION leadroute._my_claim_pools_for(name) IS '_my_claim_pools() of a role.';
+CREATE FUNCTION leadroute._my_claim_pools() RETURNS TABLE (tenant bigint, pool integer)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
+COMMENT ON FUNCTION leadroute._my_claim_pools() IS
+    'The pools out of which the caller''s reps claim leads that they may see: members of a pool with another mode than push, and without claim_blind.';
+
 -- What a function demands -------------------------------------------------------------------------
 
 CREATE FUNCTION leadroute._require_for(caller name, tenant bigint, levels text[]) RETURNS text
@@ -157,7 +172,7 @@ AS $$
             WHERE (m.tenant, m.lead_table) = (a.tenant, a.lead_table))
 $$;
 COMMENT ON FUNCTION leadroute._sees_for(name, leadroute.assignment) IS
-    'Whether a role sees an episode: the policy on assignment, for functions that run as the owner.';
+    'Whether a role sees an episode as one of its own: the policies on assignment, for functions that run as the owner; without the one for leads that wait to be claimed.';
 
 -- Policies ----------------------------------------------------------------------------------------
 --
@@ -207,6 +222,10 @@ CREATE POLICY own ON leadroute.assignment FOR SELECT USING (
     (tenant, rep) IN (SELECT m.tenant, m.rep FROM leadroute._my_reps() m)
     OR (tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_pools() m)
     OR rep IS NULL AND (tenant, lead_table) IN (SELECT m.tenant, m.lead_table FROM leadroute._my_lead_tables() m));
+-- that they wait, while they do; their rows, and which of them a rep may claim, tells available_leads()
+CREATE POLICY claimable ON leadroute.assignment FOR SELECT USING (
+    rep IS NULL AND ended_at IS NULL AND method <> 'manual'
+    AND (tenant, pool) IN (SELECT m.tenant, m.pool FROM leadroute._my_claim_pools() m));
 CREATE POLICY app ON leadroute.activity FOR SELECT USING ((SELECT leadroute._everywhere('{app}'))
     OR tenant = ANY ((SELECT leadroute._my_tenants('{app}'))::bigint[]));
 -- also what others did before with a lead that is the reader's now

@@ -34,7 +34,7 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 -- These look at who calls them (access.sql).
 GRANT EXECUTE ON FUNCTION
-    leadroute._everywhere(text[]), leadroute._my_tenants(text[]), leadroute._my_reps(), leadroute._my_pools(),
+    leadroute._everywhere(text[]), leadroute._my_tenants(text[]), leadroute._my_reps(), leadroute._my_pools(), leadroute._my_claim_pools(),
     leadroute._my_lead_tables(), leadroute._require(bigint, text[]), leadroute._require_rep(bigint, bigint),
     leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight(),
     leadroute._explain_lead(text, jsonb, bigint), leadroute._explain(regclass, bigint, record, jsonb),
@@ -65,6 +65,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute.close(text, integer, text, numeric, bigint), leadroute.close(text, bigint, text, numeric, bigint),
     leadroute.close(text, uuid, text, numeric, bigint), leadroute.close(text, text, text, numeric, bigint),
     leadroute._close(text, text, text, numeric, bigint),
+    leadroute.available_leads(bigint, text, bigint), leadroute.shark_tank(bigint, bigint),
     leadroute.refresh_performance(text, bigint),
     leadroute.events_since(text, bigint), leadroute.event_cursor(),
     leadroute.sign_in(bigint, bigint), leadroute.sign_out(bigint, bigint), leadroute.heartbeat(bigint, bigint)

@@ -133,14 +133,36 @@ $$;
 COMMENT ON FUNCTION leadroute._owner_update(leadroute.lead_table, regclass, text, bigint, text) IS
     'The UPDATE that tells the lead its owner; means the same under any search_path.';
 
+CREATE FUNCTION leadroute._owner_type(attachment leadroute.lead_table, relation regclass) RETURNS regtype
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = attachment.owner_column $$;
+COMMENT ON FUNCTION leadroute._owner_type(leadroute.lead_table, regclass) IS 'The type of a lead table''s owner column.';
+
+CREATE FUNCTION leadroute._owner_problem(attachment leadroute.lead_table, relation regclass, taker leadroute.rep) RETURNS text[]
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    owner_type CONSTANT regtype := leadroute._owner_type(attachment, relation);
+BEGIN
+    RETURN CASE
+        WHEN owner_type = 'int4'::regtype AND taker.id > 2147483647 THEN ARRAY[
+            format('is an integer, which cannot hold %s', taker.id), 'Give the owner column the type bigint.']
+        WHEN owner_type IN ('text'::regtype, 'uuid'::regtype) AND taker.ref IS NULL THEN ARRAY[
+            'holds a rep''s ref, and the rep has none', format('UPDATE leadroute.rep SET ref = … WHERE id = %s.', taker.id)]
+        WHEN owner_type = 'uuid'::regtype AND lower(translate(taker.ref, '{}-', '')) !~ '^[0-9a-f]{32}$' THEN ARRAY[
+            format('is a uuid, and the rep''s ref is "%s"', taker.ref), 'Give the rep a uuid as ref.'] END;
+END
+$$;
+COMMENT ON FUNCTION leadroute._owner_problem(leadroute.lead_table, regclass, leadroute.rep) IS
+    'Why the owner column cannot name a rep, and what to do; NULL: it can.';
+
 CREATE FUNCTION leadroute._owner_value(attachment leadroute.lead_table, relation regclass, rep bigint,
     tenant bigint) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    owner_type CONSTANT regtype := (SELECT a.atttypid FROM pg_attribute a
-        WHERE a.attrelid = relation AND a.attname = attachment.owner_column);
+    owner_type CONSTANT regtype := leadroute._owner_type(attachment, relation);
     taker leadroute.rep;
     problem text[];
 BEGIN
@@ -153,13 +175,7 @@ BEGIN
             HINT = CASE WHEN rep IS NULL THEN 'leadroute.release() puts a lead back into its queue.'
                 ELSE 'Give the id of a rep of the lead''s tenant.' END;
     END IF;
-    problem := CASE
-        WHEN owner_type = 'int4'::regtype AND rep > 2147483647 THEN ARRAY[
-            format('is an integer, which cannot hold %s', rep), 'Give the owner column the type bigint.']
-        WHEN owner_type IN ('text'::regtype, 'uuid'::regtype) AND taker.ref IS NULL THEN ARRAY[
-            'holds a rep''s ref, and the rep has none', format('UPDATE leadroute.rep SET ref = … WHERE id = %s.', rep)]
-        WHEN owner_type = 'uuid'::regtype AND lower(translate(taker.ref, '{}-', '')) !~ '^[0-9a-f]{32}$' THEN ARRAY[
-            format('is a uuid, and the rep''s ref is "%s"', taker.ref), 'Give the rep a uuid as ref.'] END;
+    problem := leadroute._owner_problem(attachment, relation, taker);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR010',
             MESSAGE = format('leads of "%s" cannot be given to rep %s', attachment.name, rep),

@@ -1,4 +1,4 @@
-// The settings leadroute.*; all for administrators alone, their prefix is reserved.
+// The settings leadroute.*; all but list_leads for administrators alone, their prefix is reserved.
 #include "leadroute.h"
 #include "settings.h"
 
@@ -13,6 +13,7 @@ bool leadroute_backlog = true;
 double leadroute_notify_queue_limit = 0.5;
 int leadroute_event_buffer = 512;
 int leadroute_presence_timeout = 900;
+int leadroute_list_leads = 1000;
 
 static const struct config_enum_entry rule_error_values[] = {
     {"skip", RULE_ERROR_SKIP, false}, {"error", RULE_ERROR_ERROR, false}, {NULL, 0, false}};
@@ -55,6 +56,11 @@ void settings_init(void) {
         "How long a rep who signed in and is not heard of again counts as present.",
         "At least two minutes: a heartbeat is written to disk once a minute.",
         &leadroute_presence_timeout, 900, 120, 604800, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+    DefineCustomIntVariable("leadroute.list_leads",
+                            "Most leads that available_leads() and shark_tank() tell of at once.",
+                            "The first ones, in the order in which they are claimed.",
+                            &leadroute_list_leads, 1000, 1, 100000, PGC_USERSET, 0, NULL, NULL,
+                            NULL);
     DefineCustomBoolVariable("leadroute.explain", "Keeps with each assignment why it was made.",
                              "Off, why() tells only the rule, the pool and the rep.",
                              &leadroute_explain, true, PGC_SUSET, 0, NULL, NULL, NULL);

@@ -40,6 +40,10 @@ GRANT SELECT (id, owner_id), UPDATE (owner_id) ON public.leads TO lr_usage, lr_a
 UPDATE leadroute.lead_table SET manager = 4 WHERE name = 'leads';  -- the boss sees 5
 
 INSERT INTO leadroute.pool_member (pool, rep) VALUES ('team', 4);  -- whom a rep may hand a lead over to
+INSERT INTO leadroute.pool (name, mode) VALUES ('pull', 'pull');
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('pull', 1);
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', 3, 'chat', $$source = 'chat'$$, 'pull');
+INSERT INTO public.leads (source) VALUES ('chat');  -- 6: to be claimed by Ann
 
 -- The matrix --------------------------------------------------------------------------------------
 --
@@ -90,6 +94,13 @@ INSERT INTO matrix VALUES
     ('close(text,bigint,text,numeric,bigint)', 'app rep manager admin', $$SELECT leadroute.close('leads', 1::bigint, 'won')$$),
     ('close(text,text,text,numeric,bigint)', 'app rep manager admin', $$SELECT leadroute.close('leads', '1', 'won')$$),
     ('close(text,uuid,text,numeric,bigint)', '', $$SELECT leadroute.close('leads', gen_random_uuid(), 'won')$$),
+    ('claim(text,integer,bigint,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.claim('leads', 6, 1)$$),
+    ('claim(text,bigint,bigint,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.claim('leads', 6::bigint, 1)$$),
+    ('claim(text,text,bigint,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.claim('leads', '6', 1)$$),
+    ('claim(text,uuid,bigint,bigint)', '', $$SELECT * FROM leadroute.claim('leads', gen_random_uuid(), 1)$$),
+    ('claim_next(bigint,text,boolean,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.claim_next(1)$$),
+    ('available_leads(bigint,text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.available_leads(1)$$),
+    ('shark_tank(bigint,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.shark_tank(1)$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
     ('events_since(text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.events_since()$$),
     ('refresh_performance(text,bigint)', 'app admin', $$SELECT leadroute.refresh_performance()$$),
@@ -157,6 +168,7 @@ SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant:
     'SELECT * FROM leadroute.verify()', 'SELECT * FROM leadroute.health()',
     'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.release(''leads'', 1)', 'SELECT leadroute.route(''leads'', 5)',
     'SELECT leadroute.touch(''leads'', 1, ''call'')', 'SELECT leadroute.close(''leads'', 1, ''won'')',
+    'SELECT leadroute.claim(''leads'', 6, 1)', 'SELECT leadroute.claim_next(1)', 'SELECT leadroute.available_leads(1)', 'SELECT leadroute.shark_tank(1)',
     'SELECT leadroute.explain(''leads'', ''{}'')', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')']) call;
 SELECT is(pg_temp.outcome('lr_ann', call), 'LR012', 'a rep may not: ' || call) FROM unnest(ARRAY[
     'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;
@@ -168,7 +180,11 @@ $$, 'nobody calls in another''s name');
 
 -- Rows --------------------------------------------------------------------------------------------
 
-DELETE FROM leadroute.pool_member WHERE pool = 'team' AND rep = 4;
+DELETE FROM leadroute.rule WHERE name = 'chat';
+DELETE FROM public.leads WHERE id = 6;
+DELETE FROM leadroute.assignment WHERE lead_id = '6';
+DELETE FROM leadroute.pool_member WHERE pool = 'team' AND rep = 4 OR pool = 'pull';
+DELETE FROM leadroute.pool WHERE name = 'pull';
 UPDATE leadroute.lead_table SET manager = NULL WHERE name = 'leads';
 SELECT is(pg_temp.as_role(role, 'SELECT string_agg(tenant || ''/'' || lead_id, '' '' ORDER BY tenant, lead_id) FROM leadroute.decision'), leads, role || ' sees in decision')
 FROM (VALUES ('lr_ann', '0/1 0/3'), ('lr_bob', '0/2'), ('lr_boss', '0/1 0/3 0/4'), ('lr_app', '0/1 0/2 0/3 0/4 0/5'),

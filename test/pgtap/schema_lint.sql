@@ -155,12 +155,12 @@ $$, ARRAY['_after_pending', '_restoring',
         -- by configuration triggers
         '_name_problem', '_skill_problem', '_claim_problem', '_territory_users', '_check_location_column', '_check_value', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of', '_territory_users', '_skill_problem',
         -- what they give depends on who calls
-        '_everywhere', '_my_tenants', '_my_reps', '_my_pools', '_my_lead_tables', '_require', '_require_rep', '_pool_rows', '_stat_rows',
+        '_everywhere', '_my_tenants', '_my_reps', '_my_pools', '_my_claim_pools', '_my_lead_tables', '_require', '_require_rep', '_pool_rows', '_stat_rows',
         '_explain_lead', '_explain', '_explain_words',
         -- for roles with a level; test/pgtap/access_matrix.sql calls each
         'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'reassign', 'release', 'route', 'credit_back',
         'touch', '_touch', 'close', '_close', 'sweep', 'events_since', 'event_cursor', 'sign_in', 'sign_out', 'heartbeat',
-        'refresh_performance'],
+        'refresh_performance', 'claim', 'claim_next', 'available_leads', 'shark_tank'],
     'PUBLIC may execute the WHEN of the triggers, what runs with the caller''s rights, and what looks at who calls');
 
 SELECT is_empty($$
