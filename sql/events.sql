@@ -4,7 +4,7 @@
 CREATE FUNCTION leadroute._gather_event() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_gather_event';
 COMMENT ON FUNCTION leadroute._gather_event() IS
-    'Notes the event of a row for the end of the transaction; the argument says what the row is: opened, ended, touched or alert.';
+    'Notes the event of a row for the end of the transaction; the argument says what the row is: opened, ended, tank, touched or alert.';
 
 -- Rows that are restored, or there since attach(), are older than the transaction: no events.
 CREATE TRIGGER event_opened AFTER INSERT ON leadroute.assignment
@@ -12,8 +12,12 @@ CREATE TRIGGER event_opened AFTER INSERT ON leadroute.assignment
         AND (NEW.rep IS NULL OR NEW.day IS NOT NULL))
     EXECUTE FUNCTION leadroute._gather_event('opened');
 CREATE TRIGGER event_ended AFTER UPDATE ON leadroute.assignment
-    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND NEW.end_reason IN ('released', 'closed'))
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL
+        AND (NEW.end_reason IN ('released', 'closed') OR NEW.end_reason = 'claimed' AND NEW.rep IS NOT NULL))
     EXECUTE FUNCTION leadroute._gather_event('ended');
+CREATE TRIGGER event_tank AFTER UPDATE ON leadroute.assignment
+    FOR EACH ROW WHEN (OLD.tank_at IS NULL AND NEW.tank_at IS NOT NULL)
+    EXECUTE FUNCTION leadroute._gather_event('tank');
 CREATE TRIGGER event_touched AFTER INSERT ON leadroute.activity
     FOR EACH ROW WHEN (NEW.kind = 'touch' AND NEW.at > transaction_timestamp())
     EXECUTE FUNCTION leadroute._gather_event('touched');
@@ -117,12 +121,29 @@ AS $$
         JOIN leadroute.lead_table l ON l.id = a.lead_table
     WHERE leadroute._cursor_unseen(cursor, a.xid) AND a.decided_at <> l.attached_at
     UNION ALL
-    SELECT a.end_reason, a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.ended_at, a.due_at,
-        NULL::bigint, NULL::bigint
+    -- who lost a lead in the shark tank was released from it
+    SELECT CASE a.end_reason WHEN 'claimed' THEN 'released' ELSE a.end_reason END, a.tenant, a.lead_table, a.lead_id,
+        a.rep, a.pool, a.rule, a.ended_at, a.due_at, NULL::bigint, NULL::bigint
     FROM known JOIN leadroute.assignment a ON a.ended_at >= known.since
         JOIN leadroute.lead_table l ON l.id = a.lead_table
-    WHERE a.end_reason IN ('released', 'closed') AND a.tenant = coalesce(only_tenant, a.tenant)
-      AND leadroute._cursor_unseen(cursor, a.xmin)
+    WHERE (a.end_reason IN ('released', 'closed') OR a.end_reason = 'claimed' AND a.rep IS NOT NULL)
+      AND a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xmin)
+    UNION ALL
+    -- those that are in the shark tank, have left it by ending, or by a touch: each has an index
+    SELECT 'breached', a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.tank_at, a.due_at,
+        NULL::bigint, NULL::bigint
+    FROM known CROSS JOIN LATERAL (
+        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+        WHERE o.tank_pool IS NOT NULL AND o.ended_at IS NULL AND o.touched_at IS NULL
+        UNION ALL
+        SELECT o.*, o.xmin AS xid FROM leadroute.assignment o WHERE o.ended_at >= known.since
+        UNION ALL
+        SELECT o.*, o.xmin AS xid FROM leadroute.activity t JOIN leadroute.assignment o ON o.tenant = t.tenant
+            AND o.lead_table = t.lead_table AND o.lead_id = t.lead_id AND o.ended_at IS NULL AND o.touched_at = t.at
+        WHERE t.at >= known.since AND t.kind = 'touch') a
+        JOIN leadroute.lead_table l ON l.id = a.lead_table
+    WHERE a.tank_at >= known.since AND a.tenant = coalesce(only_tenant, a.tenant)
+      AND leadroute._cursor_unseen(cursor, a.xid)
     UNION ALL
     SELECT 'touched', a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.at, NULL, NULL, NULL
     FROM known JOIN leadroute.activity a ON a.at >= known.since
@@ -136,7 +157,7 @@ AS $$
       AND (a.lead_table IS NULL OR l.id IS NOT NULL)
 $$;
 COMMENT ON FUNCTION leadroute._events(text, bigint) IS
-    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), touched from leadroute.activity, alerts from leadroute.alert.';
+    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, alerts from leadroute.alert.';
 
 CREATE FUNCTION leadroute._require_reader_for(caller name, tenant bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -182,7 +203,7 @@ CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint D
     RETURNS TABLE (event jsonb, next_cursor text)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.events_since(text, bigint) IS
-    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), touched from leadroute.activity (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
+    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
 
 CREATE FUNCTION leadroute._event_cursor_for(caller name) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

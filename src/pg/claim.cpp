@@ -194,12 +194,17 @@ static int32 end_of_rep(const Episode* episode) {
     return next;
 }
 
+// A pick in a draft with no memory beside it has no time of its own.
+static TimestampTz claimed_at(const Pick* pick) {
+    return pick->decided_at != 0 ? pick->decided_at : GetCurrentTimestamp();
+}
+
 static void open_claimed(const Episode* episode, const Pick* pick, int32 number, RecordRow* row) {
     episode_carry(episode, row);
     row->episode = number;
     row->method = "claim";
     row->ticket = pick->ticket;
-    row->decided_at = pick->decided_at != 0 ? pick->decided_at : GetCurrentTimestamp();
+    row->decided_at = claimed_at(pick);
     row->has_rep = row->has_day = row->has_deficit = true;
     row->rep = pick->rep;
     row->pool = pick->pool;
@@ -254,9 +259,9 @@ static bool read_episode(const ClaimRequest* request, Episode* episode) {
 }
 
 // Ends the episode that stands, and says the next one's number. False: it stands no more.
-static bool end_standing(const Episode* episode, int32* number) {
+static bool end_standing(const Episode* episode, const Pick* pick, int32* number) {
     if (episode->rep == 0)
-        return episode_end(episode, "claimed", number);
+        return episode_end(episode, "claimed", claimed_at(pick), number);
     *number = end_of_rep(episode);
     return true;
 }
@@ -281,7 +286,7 @@ static ClaimOutcome take_locked(const ClaimRequest* request, const char* was, Cl
             outcome = charge(request, &episode, result, &pick);
         if (outcome != ClaimOutcome::taken)
             return outcome;
-        if (end_standing(&episode, &number)) {
+        if (end_standing(&episode, &pick.pick, &number)) {
             finish(request, &episode, &pick, number, was, result);
             return ClaimOutcome::taken;
         }

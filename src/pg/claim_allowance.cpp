@@ -19,15 +19,17 @@ void allowance_lock(const ClaimTerms* terms) {
     (void)LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-// Claims of a rep from a pool, those that have ended, too, if `ended`. A turn that was credited
-// back with its day does not count.
+// Claims of a rep from a pool.
 #define CLAIMS(what, rest)                                                                         \
     "SELECT " what " FROM leadroute.assignment a WHERE a.tenant = $1 AND a.rep = $2"               \
-    " AND a.pool = $3 AND a.method = 'claim' AND a.credit_day IS NOT TRUE AND " rest
+    " AND a.pool = $3 AND a.method = 'claim' AND " rest
 
+// without those that were credited back with the day
 static const char kDaily[] =
-    "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL AND a.day = d.day") ") + (" CLAIMS(
-        "count(*)", "a.ended_at IS NOT NULL AND a.day = d.day") "),"
+    "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL AND a.day = d.day"
+                                  " AND a.credit_day IS NOT TRUE") ") + (" CLAIMS(
+        "count(*)", "a.ended_at IS NOT NULL AND a.day = d.day"
+                    " AND a.credit_day IS NOT TRUE") "),"
     " (d.day + 1)::timestamp AT TIME ZONE $4"
     " FROM (SELECT (clock_timestamp() AT TIME ZONE $4)::date) AS d (day)";
 static const char kOpen[] = "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL") "), NULL, $4";

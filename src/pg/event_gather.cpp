@@ -184,17 +184,42 @@ static TimestampTz moment(const TriggerData* data, HeapTuple row, const char* na
     return isnull ? DT_NOEND : DatumGetTimestampTz(value);
 }
 
+// What a row is, by the trigger's argument.
+struct RowMeaning {
+    const char* argument;
+    const char* when;      // column of its time
+    const char* kind;      // column that says the kind, or NULL
+    const char* told_kind; // else the kind
+};
+static const RowMeaning meanings[] = {{"opened", "decided_at", "method", NULL},
+                                      {"ended", "ended_at", "end_reason", NULL},
+                                      {"tank", "tank_at", NULL, "breached"},
+                                      {"touched", "at", NULL, "touched"},
+                                      {"alert", "raised_at", "kind", NULL}};
+
+static const RowMeaning* meaning_of(const char* argument) {
+    for (const RowMeaning& meaning : meanings)
+        if (strcmp(meaning.argument, argument) == 0)
+            return &meaning;
+    elog(ERROR, "rows of a trigger of leadroute have no meaning \"%s\"", argument);
+    return NULL;
+}
+
+// Who lost a lead in the shark tank was released from it.
+static const char* ending_kind(const char* reason) {
+    return strcmp(reason, "claimed") == 0 ? "released" : reason;
+}
+
 static void gather_row(const TriggerData* data, HeapTuple row, const char* what) {
+    const RowMeaning* meaning = meaning_of(what);
     bool opened = strcmp(what, "opened") == 0;
     bool alert = strcmp(what, "alert") == 0;
-    bool touched = strcmp(what, "touched") == 0;
-    const char* when = alert ? "raised_at" : (opened ? "decided_at" : "ended_at");
-    TimestampTz at = moment(data, row, touched ? "at" : when);
+    TimestampTz at = moment(data, row, meaning->when);
     event_clock_note(at);
     const char* key = words(data, row, "lead_id");
-    const char* kind = what;
-    if (!touched)
-        kind = words(data, row, alert ? "kind" : (opened ? "method" : "end_reason"));
+    const char* kind = meaning->told_kind;
+    if (kind == NULL)
+        kind = words(data, row, meaning->kind);
     Event* event = kind == NULL ? NULL : add(key == NULL ? -1 : (int)strlen(key));
     if (event == NULL)
         return;
@@ -210,7 +235,8 @@ static void gather_row(const TriggerData* data, HeapTuple row, const char* what)
     } else {
         event->due_at = moment(data, row, "due_at");
     }
-    strlcpy(event->kind, opened ? opening_kind(event->rep != 0, kind) : kind, sizeof(event->kind));
+    kind = opened ? opening_kind(event->rep != 0, kind) : ending_kind(kind);
+    strlcpy(event->kind, kind, sizeof(event->kind));
     if (key != NULL)
         memcpy(const_cast<char*>(event_key(event)), key, strlen(key));
 }
@@ -219,7 +245,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_gather_event);
 
 // AFTER ROW trigger of assignment, activity and alert; the argument says what the row means:
-// opened, ended, touched, alert.
+// opened, ended, tank, touched, alert.
 Datum leadroute_gather_event(PG_FUNCTION_ARGS) {
     if (!CALLED_AS_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),

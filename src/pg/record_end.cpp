@@ -277,22 +277,22 @@ static void enter_index(const Target* target, const EndedIndex* entry) {
     index_close(index, NoLock);
 }
 
-bool episode_end(const Episode* episode, const char* reason, int32* next) {
+bool episode_end(const Episode* episode, const char* reason, TimestampTz at, int32* next) {
     Target* target = target_known(episode->assignment);
     if (!OidIsValid(ending.by_episode))
         elog(ERROR, "leadroute.assignment has no index of ended episodes");
     int32 number = Max(episode->number, last_ended(target, episode) + 1);
     int columns[] = {ending.extra[X_ENDED_AT], ending.extra[X_END_REASON],
                      target->column[C_EPISODE]};
-    Datum values[] = {TimestampTzGetDatum(GetCurrentTimestamp()), CStringGetTextDatum(reason),
+    Datum values[] = {TimestampTzGetDatum(at), CStringGetTextDatum(reason),
                       Int32GetDatum(number)};
     bool nulls[] = {false, false, false};
     HeapTuple ended = heap_modify_tuple_by_cols(episode->row, RelationGetDescr(target->relation),
                                                 lengthof(columns), columns, values, nulls);
-    ItemPointerData at = episode->row->t_self;
+    ItemPointerData row = episode->row->t_self;
     ExecStoreHeapTuple(ended, ending.slot, false);
     PushActiveSnapshot(GetLatestSnapshot());
-    bool done = update_row(target->relation, &at, ending.slot, GetActiveSnapshot()) == TM_Ok;
+    bool done = update_row(target->relation, &row, ending.slot, GetActiveSnapshot()) == TM_Ok;
     PopActiveSnapshot();
     for (int i = 0; done && i < ending.index_count; i++)
         enter_index(target, &ending.index[i]);

@@ -47,6 +47,6 @@ void episode_take(Oid assignment, TupleTableSlot* slot, Episode* episode);
 void episode_carry(const Episode* episode, RecordRow* row);
 // Ends an episode that waits, and says the next one's number. False: another transaction has
 // changed it meanwhile, nothing was done.
-bool episode_end(const Episode* episode, const char* reason, int32* next);
+bool episode_end(const Episode* episode, const char* reason, TimestampTz at, int32* next);
 // Whether a bigint[] has the value; an array of 0 has none.
 bool array_has(Datum array, int64 value);
