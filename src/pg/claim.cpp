@@ -17,9 +17,9 @@ ClaimOutcome claim_say(ClaimResult* result, ClaimOutcome outcome, const char* wh
 }
 
 static TimestampTz after(TimestampTz since, const Interval* wait) {
-    return DatumGetTimestampTz(DirectFunctionCall2(
-        timestamptz_pl_interval, TimestampTzGetDatum(since),
-        PointerGetDatum(const_cast<Interval*>(wait))));
+    return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+                                                   TimestampTzGetDatum(since),
+                                                   PointerGetDatum(const_cast<Interval*>(wait))));
 }
 
 static bool in_tank(const Episode* episode) {
@@ -106,9 +106,9 @@ RefNeed claim_ref(const ClaimTable* table) {
 }
 
 static const char* bar_name(ClaimBar bar) {
-    static const char* const names[] = {"",           "",              "no_rep",     "no_member",
-                                        "no_member",  "rep_paused",    "member_paused", "signed_out",
-                                        "unskilled",  "no_ref",        "open_cap",   "rep_cap",
+    static const char* const names[] = {"",          "",           "no_rep",        "no_member",
+                                        "no_member", "rep_paused", "member_paused", "signed_out",
+                                        "unskilled", "no_ref",     "open_cap",      "rep_cap",
                                         "member_cap"};
     return names[static_cast<int>(bar)];
 }
@@ -117,8 +117,8 @@ static ClaimOutcome say_bar(const ClaimPick* pick, int32 pool, ClaimResult* resu
     if (pick->bar == ClaimBar::memory_full)
         memory_full();
     bool of_lead = pick->bar == ClaimBar::unskilled || pick->bar == ClaimBar::no_ref;
-    (void)claim_say(result, of_lead ? ClaimOutcome::unfit : ClaimOutcome::refused, bar_name(pick->bar),
-              pool);
+    (void)claim_say(result, of_lead ? ClaimOutcome::unfit : ClaimOutcome::refused,
+                    bar_name(pick->bar), pool);
     result->refusal.of_rep = pick->bar == ClaimBar::no_rep || pick->bar == ClaimBar::rep_paused ||
                              pick->bar == ClaimBar::rep_cap || pick->bar == ClaimBar::open_cap;
     result->refusal.used = pick->used;
@@ -131,8 +131,8 @@ static ClaimOutcome say_allowance(const AllowanceUse* use, int32 pool, ClaimResu
     return ClaimOutcome::refused;
 }
 
-static ClaimOutcome charge(const ClaimRequest* request, const Episode* episode,
-                           ClaimResult* result, ClaimPick* pick) {
+static ClaimOutcome charge(const ClaimRequest* request, const Episode* episode, ClaimResult* result,
+                           ClaimPick* pick) {
     int32 pool = in_tank(episode) ? episode->tank_pool : episode->pool;
     AllowanceUse use;
     if (!allowance_left(request->terms, terms_of_pool(request->terms, pool), &use))
@@ -164,8 +164,8 @@ static Datum with_avoided(Datum avoid, int64 rep) {
         return avoid;
     if (avoid == 0) {
         Datum one = Int64GetDatum(rep);
-        return PointerGetDatum(construct_array(&one, 1, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-                                               TYPALIGN_DOUBLE));
+        return PointerGetDatum(
+            construct_array(&one, 1, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
     }
     ArrayType* array = DatumGetArrayTypePCopy(avoid);
     int at = ARR_LBOUND(array)[0] + ARR_DIMS(array)[0];

@@ -26,19 +26,30 @@ void allowance_lock(const ClaimTerms* terms) {
 
 // without those that were credited back with the day
 static const char kDaily[] =
-    "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL AND a.day = d.day"
-                                  " AND a.credit_day IS NOT TRUE") ") + (" CLAIMS(
-        "count(*)", "a.ended_at IS NOT NULL AND a.day = d.day"
-                    " AND a.credit_day IS NOT TRUE") "),"
-    " (d.day + 1)::timestamp AT TIME ZONE $4"
-    " FROM (SELECT (clock_timestamp() AT TIME ZONE $4)::date) AS d (day)";
+    "SELECT (" CLAIMS("count(*)",
+                      "a.ended_at IS NULL AND a.day = d.day"
+                      " AND a.credit_day IS NOT TRUE") ") + (" CLAIMS("count(*)",
+                                                                      "a.ended_at IS NOT NULL AND "
+                                                                      "a.day = d.day"
+                                                                      " AND a.credit_day IS NOT "
+                                                                      "TRUE") "),"
+                                                                              " (d.day + "
+                                                                              "1)::timestamp AT "
+                                                                              "TIME ZONE $4"
+                                                                              " FROM (SELECT "
+                                                                              "(clock_timestamp() "
+                                                                              "AT TIME ZONE "
+                                                                              "$4)::date) AS d "
+                                                                              "(day)";
 static const char kOpen[] = "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL") "), NULL, $4";
 // by the index of days, in whatever zone they were
-static const char kLast[] =
-    "SELECT 0, greatest((" CLAIMS("max(a.decided_at)",
-                                  "a.ended_at IS NULL AND a.day >= d.day") "), (" CLAIMS(
-        "max(a.decided_at)", "a.ended_at IS NOT NULL AND a.day >= d.day") ")) + $5"
-    " FROM (SELECT (clock_timestamp() - $5)::date - 1, $4) AS d (day)";
+static const char
+    kLast[] = "SELECT 0, greatest((" CLAIMS("max(a.decided_at)", "a.ended_at IS NULL AND a.day >= "
+                                                                 "d.day") "), (" CLAIMS(
+        "max(a.decided_at)",
+        "a.ended_at IS NOT NULL AND a.day >= d.day") ")) + $5"
+                                                     " FROM (SELECT (clock_timestamp() - $5)::date "
+                                                     "- 1, $4) AS d (day)";
 #undef CLAIMS
 
 struct Count {

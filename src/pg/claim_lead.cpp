@@ -86,9 +86,8 @@ static Oid column_type(Oid relation, const char* column) {
 
 static void write_statements(ClaimTable* table, const char* key, const char* owner,
                              const char* tenant) {
-    const char* relation =
-        quote_qualified_identifier(get_namespace_name(get_rel_namespace(table->relation)),
-                                   get_rel_name(table->relation));
+    const char* relation = quote_qualified_identifier(
+        get_namespace_name(get_rel_namespace(table->relation)), get_rel_name(table->relation));
     const char* which = psprintf("l.%s OPERATOR(pg_catalog.=) $1", quote_identifier(key));
     if (tenant != NULL)
         which = psprintf("%s AND l.%s OPERATOR(pg_catalog.=) $2", which, quote_identifier(tenant));
@@ -119,10 +118,10 @@ static void describe(ClaimTable* table) {
             1, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
     if (SPI_processed == 0)
-        ereport(ERROR, (errcode(ERRCODE_LR_NOT_ATTACHED),
-                        errmsg("attachment %d has no table", table->id),
-                        errdetail("No table has a trigger of leadroute that names it."),
-                        errhint("Attach the table with leadroute.attach().")));
+        ereport(ERROR,
+                (errcode(ERRCODE_LR_NOT_ATTACHED), errmsg("attachment %d has no table", table->id),
+                 errdetail("No table has a trigger of leadroute that names it."),
+                 errhint("Attach the table with leadroute.attach().")));
     table->name = MemoryContextStrdup(table->context, field(1));
     table->relation = pg_strtoint32(field(2));
     table->key_type = column_type(table->relation, field(3));
@@ -309,9 +308,9 @@ static void scope_end(const LeadScope* scope) {
 static int execute(ClaimTable* table, Statement statement, const ClaimKey* key, Datum owner) {
     if (table->plan[statement] == NULL) {
         Oid types[] = {table->key_type, INT8OID, table->owner_type};
-        SPIPlanPtr plan = SPI_prepare_cursor(table->statement[statement],
-                                             statement == UPDATE_OWNER ? 3 : 2, types,
-                                             CURSOR_OPT_GENERIC_PLAN);
+        SPIPlanPtr plan =
+            SPI_prepare_cursor(table->statement[statement], statement == UPDATE_OWNER ? 3 : 2,
+                               types, CURSOR_OPT_GENERIC_PLAN);
         if (plan == NULL || SPI_keepplan(plan) != 0)
             elog(ERROR, "cannot prepare \"%s\": %s", table->statement[statement],
                  SPI_result_code_string(SPI_result));

@@ -53,7 +53,8 @@ static void start_over(void) {
     control.keysize = sizeof(Key);
     control.entrysize = sizeof(Known);
     control.hcxt = context;
-    known = hash_create("leadroute claim terms", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    known =
+        hash_create("leadroute claim terms", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static Known* find(const TenantKey* key, int64 rep) {
@@ -176,8 +177,7 @@ static void refresh(Known* entry, uint64 generation) {
 ClaimTerms* claim_terms(const TenantKey* key, int64 rep) {
     uint64 generation = tenant_generation(key);
     Known* entry = find(key, rep);
-    if (entry->terms == NULL || entry->generation != generation ||
-        entry->serial != config_serial())
+    if (entry->terms == NULL || entry->generation != generation || entry->serial != config_serial())
         refresh(entry, generation);
     ClaimTerms* terms = static_cast<ClaimTerms*>(palloc(entry->size));
     memcpy(static_cast<void*>(terms), entry->terms, entry->size);
@@ -224,8 +224,7 @@ const char* claim_level(const TenantKey* key, int64 rep) {
         return entry->level;
     entry->roles = 0;
     uint64 roles = roles_changed;
-    if (entry->terms == NULL || entry->generation != generation ||
-        entry->serial != config_serial())
+    if (entry->terms == NULL || entry->generation != generation || entry->serial != config_serial())
         refresh(entry, generation);
     char level[kLevelLength];
     ask_level(key, rep, level);

@@ -284,8 +284,7 @@ bool episode_end(const Episode* episode, const char* reason, TimestampTz at, int
     int32 number = Max(episode->number, last_ended(target, episode) + 1);
     int columns[] = {ending.extra[X_ENDED_AT], ending.extra[X_END_REASON],
                      target->column[C_EPISODE]};
-    Datum values[] = {TimestampTzGetDatum(at), CStringGetTextDatum(reason),
-                      Int32GetDatum(number)};
+    Datum values[] = {TimestampTzGetDatum(at), CStringGetTextDatum(reason), Int32GetDatum(number)};
     bool nulls[] = {false, false, false};
     HeapTuple ended = heap_modify_tuple_by_cols(episode->row, RelationGetDescr(target->relation),
                                                 lengthof(columns), columns, values, nulls);
