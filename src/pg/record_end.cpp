@@ -49,7 +49,9 @@ static bool never_holds(const Target* target, List** predicate) {
     foreach (cell, *predicate) {
         const NullTest* test = static_cast<const NullTest*>(lfirst(cell));
         bool simple = IsA(test, NullTest) && !test->argisrow && IsA(test->arg, Var);
-        AttrNumber column = simple ? reinterpret_cast<const Var*>(test->arg)->varattno : 0;
+        AttrNumber column = InvalidAttrNumber;
+        if (simple)
+            column = reinterpret_cast<const Var*>(test->arg)->varattno;
         bool is_null = simple && test->nulltesttype == IS_NULL;
         bool ended = column == ending.extra[X_ENDED_AT];
         bool rep = column == target->column[C_REP];
