@@ -9,6 +9,8 @@ REVOKE ALL ON SCHEMA leadroute FROM PUBLIC;
 
 -- The WHENs of triggers are evaluated as whoever writes.
 GRANT EXECUTE ON FUNCTION leadroute._after_pending(), leadroute._restoring() TO PUBLIC;
+-- So is what the record's indexes are on.
+GRANT EXECUTE ON FUNCTION leadroute._place(jsonb, boolean) TO PUBLIC;
 
 -- What the views and why() call, and what the triggers on configuration call, is executed as whoever
 -- reads or writes: with his rights on our tables, and the policies, in force. Some only turn their

@@ -156,6 +156,9 @@ FROM matrix m, (VALUES ('lr_app', 'app'), ('lr_ann', 'rep'), ('lr_boss', 'manage
     ('lr_none', 'none'), ('lr_usage', 'none'), ('lr_insert', 'none')) r (role, level)
 ORDER BY m.object, r.role;
 
+SELECT is(pg_temp.outcome('lr_insert', format('INSERT INTO public.leads (source) VALUES (%L)', source)), 'ok', 'the right to insert a lead is enough: ' || source)
+FROM unnest('{web,phone,chat,mail}'::text[]) source;
+
 -- Functions behind the views, called directly
 SELECT is(pg_temp.outcome('lr_usage', call), 'LR012', 'denied: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT * FROM leadroute._in_flight()',

@@ -147,7 +147,7 @@ $$, 'a dump contains the rows of every table and the position of every sequence'
 
 SELECT set_eq($$
     SELECT p.proname::text FROM own_function p WHERE has_function_privilege('public', p.oid, 'EXECUTE')
-$$, ARRAY['_after_pending', '_restoring',
+$$, ARRAY['_after_pending', '_restoring', '_place',
         -- by views and why()
         '_explanation', '_status', '_reason', '_tried_pools', '_tried_words', '_state_counts', '_state_words', '_count_words',
         '_turns', '_measure', '_lead_key', '_pool_name', '_rep_name', '_rule_name', '_pool_names', '_origin', '_require_episode',
