@@ -131,9 +131,18 @@ static ClaimOutcome say_allowance(const AllowanceUse* use, int32 pool, ClaimResu
     return ClaimOutcome::refused;
 }
 
+static bool owner_of(const ClaimRequest* request, Datum* owner) {
+    const ClaimTerms* terms = request->terms;
+    return claim_owner(request->table, terms->rep, terms->has_ref ? terms->ref : NULL,
+                       terms->has_uuid ? terms->uuid : NULL, owner);
+}
+
 static ClaimOutcome charge(const ClaimRequest* request, const Episode* episode, ClaimResult* result,
                            ClaimPick* pick) {
     int32 pool = in_tank(episode) ? episode->tank_pool : episode->pool;
+    Datum owner;
+    if (!owner_of(request, &owner))
+        return claim_say(result, ClaimOutcome::unfit, "no_ref", pool);
     AllowanceUse use;
     if (!allowance_left(request->terms, terms_of_pool(request->terms, pool), &use))
         return say_allowance(&use, pool, result);
@@ -237,8 +246,7 @@ static void finish(const ClaimRequest* request, const Episode* episode, const Cl
     RecordRow row = {};
     Datum owner;
     const ClaimTerms* terms = request->terms;
-    if (!claim_owner(request->table, terms->rep, terms->has_ref ? terms->ref : NULL,
-                     terms->has_uuid ? terms->uuid : NULL, &owner))
+    if (!owner_of(request, &owner))
         elog(ERROR, "rep %lld has no ref", (long long)terms->rep);
     open_claimed(episode, &pick->pick, number, &row);
     if (lead_update(request->table, &request->key, owner, was))

@@ -200,7 +200,8 @@ SELECT is(pg_temp.listed(2, 'all'), 'small:1 small:-2', 'without a ref: what tak
 SELECT is(pg_temp.listed(3000000000), 'branch:z branch:b branch:it''s, "{a} by_uuid:00000000-0000-0000-0000-000000000001 by_uuid:00000000-0000-0000-0000-000000000002',
     'an id beyond integer, and a uuid for ref');
 SELECT is(pg_temp.sorted(pg_temp.listed(r, 'all')), pg_temp.sorted(regexp_replace(pg_temp.granted(r), 'leads:\d+ ?', '', 'g')), 'as claim() says for ' || r)
-FROM unnest('{1,2,4}'::bigint[]) r;
+FROM unnest('{1,2,4,3000000000}'::bigint[]) r;
+SELECT throws_ok($$ SELECT leadroute.claim('small', 1, 3000000000) $$, 'LR010', NULL, 'an id that an integer cannot hold');
 SELECT is(pg_temp.listed(1, tenant => 5), 'branch:z', 'another tenant''s');
 SELECT is((SELECT lead ->> 'rank' FROM leadroute.available_leads(1, tenant => 5)), '1', 'its row');
 SELECT is(pg_temp.listed(2, tenant => 5), NULL, 'nothing that the owner column cannot name');
