@@ -43,13 +43,15 @@ static const char kDaily[] =
                                                                               "(day)";
 static const char kOpen[] = "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL") "), NULL, $4";
 // by the index of days, in whatever zone they were
-static const char
-    kLast[] = "SELECT 0, greatest((" CLAIMS("max(a.decided_at)", "a.ended_at IS NULL AND a.day >= "
-                                                                 "d.day") "), (" CLAIMS(
-        "max(a.decided_at)",
-        "a.ended_at IS NOT NULL AND a.day >= d.day") ")) + $5"
-                                                     " FROM (SELECT (clock_timestamp() - $5)::date "
-                                                     "- 1, $4) AS d (day)";
+static const char kLast[] =
+    "SELECT 0, greatest((" CLAIMS("max(a.decided_at)",
+                                  "a.ended_at IS NULL AND a.day >= "
+                                  "d.day") "), (" CLAIMS("max(a.decided_at)",
+                                                         "a.ended_at IS NOT NULL AND a.day >= "
+                                                         "d.day") ")) + $5"
+                                                                  " FROM (SELECT "
+                                                                  "(clock_timestamp() - $5)::date "
+                                                                  "- 1, $4) AS d (day)";
 #undef CLAIMS
 
 struct Count {
