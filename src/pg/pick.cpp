@@ -72,7 +72,8 @@ void settle_draft(Site* site, const Pick* result) {
                      result->extra);
 }
 
-void charge_member(Site* site, PoolState* pool, int32 k) {
+// Charges member k of the pool, among the filtered ones when there is a filter.
+static void charge_member(Site* site, PoolState* pool, int32 k) {
     int32 member = pool->first_member + k;
     MemberState* m = site->block->member(member);
     RepState* rep = site->block->rep(m->rep);

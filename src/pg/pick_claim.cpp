@@ -68,20 +68,13 @@ static void charge_claim(Site* site, Pick* result) {
     if (claimed->bar != ClaimBar::none)
         return;
     PoolState* pool = block->pool(block->member(member)->pool);
-    int32 k = member - pool->first_member;
     fill_pick(site, result, member, block->member(member)->rep);
-    // the others are due nothing for a lead that one took; one who is away has no place in the
-    // rotation, and is charged as for a lead given by hand
-    site->filter = block->member(member)->reason == core::State::turn;
-    site->filtered = &k;
-    site->filtered_count = 1;
     site->extra = pool->by_value ? lead_extra(site, pool) : 0;
-    if (site->filter)
-        charge_member(site, pool, k);
-    else
-        block_charge_at(block, block->member(member)->rep, member, result->day, 1, site->zones,
-                        site->extra);
-    result->deficit = block->queue(pool).deficit(k);
+    // a turn like any other of the pool, whoever's it would have been: only such a one is given
+    // back in full, and known again from the record
+    block_charge_at(block, block->member(member)->rep, member, result->day, 1, site->zones,
+                    site->extra);
+    result->deficit = block->queue(pool).deficit(member - pool->first_member);
     result->tag = block_tag(block, member);
     result->extra = site->extra;
     settle_draft(site, result);

@@ -89,7 +89,5 @@ void pick_act(const TenantKey* key, Site* site, Action action, Pick* result);
 // Takes over from the shared block what the rep, and the member (-1: none), have used today.
 void look_beside(Site* site, int32 rep, int32 member);
 void fill_pick(Site* site, Pick* result, int32 member, int32 rep);
-// Charges member k of the pool, among the filtered ones when there is a filter.
-void charge_member(Site* site, PoolState* pool, int32 k);
 // A draft's own turns are never in flight to itself: it ends with its transaction.
 void settle_draft(Site* site, const Pick* result);

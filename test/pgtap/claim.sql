@@ -56,7 +56,7 @@ SELECT results_eq($$ SELECT lead_id, episode, rep, method, pool, rule, day, labe
 SELECT is((SELECT owner_id FROM leads WHERE id = 1), 1::bigint, 'the lead has its owner');
 SELECT is(pg_temp.episodes('1'), '1:-:push:claimed 2:1:claim:open', 'the waiting episode ended, the next one is open');
 SELECT is(pg_temp.used(1), '1 of 1 today, 1 open, received 1', 'it counts as a turn of the pool, for the day and as open');
-SELECT is((SELECT due FROM leadroute.pool_state WHERE rep = 1 AND pool = 'desk'), 1::numeric, 'and is due to who took it');
+SELECT results_eq($$ SELECT round(due, 3) FROM leadroute.pool_state WHERE pool = 'desk' ORDER BY rep $$, '{0.333,0.333,0.333}'::numeric[], 'which was due to all members alike');
 SELECT results_eq($$ SELECT lead_id, episode, decided_at FROM leadroute.claim('leads', 1::bigint, 1) $$,
     $$ SELECT lead_id, episode, decided_at FROM leadroute.assignment WHERE lead_id = '1' AND ended_at IS NULL $$, 'once more: the same episode');
 SELECT is(pg_temp.used(1), '1 of 1 today, 1 open, received 1', 'which costs nothing');
@@ -218,6 +218,11 @@ SELECT is((SELECT rep_cap FROM leadroute.claim('leads', 41, 7)), 1, 'a draft goe
 SELECT matches(pg_temp.refusal($$ SELECT leadroute.claim('leads', 42, 7) $$), '^LR011 .*1 of 1', 'and refuses by it');
 SELECT ok(pg_temp.kept(), 'verify() in a draft');
 ROLLBACK;
+CREATE TEMP TABLE stand AS SELECT rep, received, round(due, 3) AS due FROM leadroute.pool_state WHERE pool = 'desk';
+DO $$ BEGIN FOR lead IN 43 .. 49 LOOP BEGIN PERFORM leadroute.claim('leads', lead, 7); RAISE EXCEPTION 'no'; EXCEPTION WHEN raise_exception THEN END; END LOOP; END $$;
+SELECT results_eq('SELECT rep, received, round(due, 3) FROM leadroute.pool_state WHERE pool = $$desk$$ ORDER BY rep', 'SELECT * FROM stand ORDER BY rep', 'turns come back in full, however many');
+SELECT leadroute._forget(0);
+SELECT results_eq('SELECT rep, received, round(due, 3) FROM leadroute.pool_state WHERE pool = $$desk$$ ORDER BY rep', 'SELECT * FROM stand ORDER BY rep', 'and the record knows where everybody stands');
 SELECT is((SELECT rep_cap FROM leadroute.claim('leads', 41, 7)), 3, 'nothing is left of it');
 SELECT is((SELECT count(*) FROM leadroute.events_since() WHERE event ->> 'event' = 'claimed' AND event ->> 'lead_id' = '41' AND event ->> 'rep' = '7'), 1::bigint, 'an event claimed');
 SELECT ok(pg_temp.kept(), 'verify() after the rollbacks');
