@@ -1,6 +1,14 @@
 -- claim() and claim_next(): reps take leads themselves. The library does it (src/pg/claim.cpp); here is how
 -- it says no, and the way into the shark tank.
 
+CREATE FUNCTION leadroute._access_changed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_access_changed';
+COMMENT ON FUNCTION leadroute._access_changed() IS
+    'Makes sessions that claim ask anew who may: they keep the answer for a role and a rep.';
+CREATE TRIGGER access_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.access
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute._access_changed();
+ALTER TABLE leadroute.access ENABLE ALWAYS TRIGGER access_changed;
+
 CREATE FUNCTION leadroute._claim_visible(caller name, level text, rep bigint, a leadroute.assignment) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$

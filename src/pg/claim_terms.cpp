@@ -3,6 +3,7 @@
 #include "lead_table.h"
 #include "placement.h"
 #include "transaction.h"
+#include "trigger_call.h"
 
 constexpr int kLevelLength = 16;
 constexpr long kRepsKept = 1000;
@@ -232,4 +233,15 @@ const char* claim_level(const TenantKey* key, int64 rep) {
     entry->role = GetUserId();
     entry->roles = roles;
     return entry->level;
+}
+
+extern "C" {
+PG_FUNCTION_INFO_V1(leadroute_access_changed);
+
+// AFTER each statement on leadroute.access: every session forgets what it knows of roles, this one
+// now and the others once it is committed.
+Datum leadroute_access_changed(PG_FUNCTION_ARGS) {
+    CacheInvalidateRelcache(trigger_data(fcinfo)->tg_relation);
+    PG_RETURN_POINTER(NULL);
+}
 }

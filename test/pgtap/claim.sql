@@ -327,7 +327,7 @@ SELECT matches(pg_temp.refusal($$ SELECT leadroute.claim('leads', 10, 1) $$), '^
 SET ROLE lr_claim_app;
 SELECT is((SELECT rep FROM leadroute.claim_next(2)), 2::bigint, 'an app for any');
 RESET ROLE;
-SELECT leadroute.revoke_access('lr_claim_app', 'app');
+DELETE FROM leadroute.access WHERE role = 'lr_claim_app';
 SET ROLE lr_claim_app;
 SELECT matches(pg_temp.refusal($$ SELECT leadroute.claim_next(2) $$), '^(LR012|42501) ', 'until it may not any more');
 RESET ROLE;
