@@ -135,9 +135,6 @@ static void describe(ClaimTable* table) {
     if (field(8) != NULL)
         table->deferred = MemoryContextStrdup(table->context, field(8));
     write_statements(table, field(3), field(4), field(5));
-    Relation relation = table_open(table->relation, AccessShareLock);
-    lead_finder(relation, field(3), field(5), field(4), &table->finder);
-    table_close(relation, AccessShareLock);
 }
 
 static ClaimTable* read_table(int32 id) {
@@ -324,15 +321,6 @@ static int execute(ClaimTable* table, Statement statement, const ClaimKey* key, 
 }
 
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was) {
-    if (table->finder.usable)
-        LockRelationOid(table->relation, RowShareLock);
-    // whoever had it locked may have changed it
-    if (table->finder.usable && !table->outdated) {
-        CommandCounterIncrement();
-        return lead_find_lock(table->relation, &table->finder, key->value, key->tenant, skip, was)
-                   ? LeadLock::locked
-                   : LeadLock::skipped;
-    }
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;
     scope_begin(table, &scope);

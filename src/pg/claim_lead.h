@@ -4,7 +4,6 @@
 
 #include "leadroute.h"
 
-#include "lead_lock.h"
 #include "lead_table.h"
 
 struct ClaimTable {
@@ -23,7 +22,6 @@ struct ClaimTable {
     uint64 attachments;
     uint64 serial;
     LocalTransactionId retired; // the transaction in which it was replaced
-    LeadFinder finder;
     Oid role;
     char* search_path;
     char* deferred; // names of its constraints that are checked at the end, or NULL
