@@ -19,7 +19,7 @@ static ClaimTable* retired; // may be in use by this transaction
 static void relation_changed(Datum, Oid relation) {
     for (ClaimTable* table = tables; table != NULL; table = table->next)
         if (!OidIsValid(relation) || table->relation == relation)
-            table->outdated = true;
+            table->outdated = table->direct.outdated = true;
 }
 
 static uint64 attachments_now(void) {
@@ -135,6 +135,11 @@ static void describe(ClaimTable* table) {
     if (field(8) != NULL)
         table->deferred = MemoryContextStrdup(table->context, field(8));
     write_statements(table, field(3), field(4), field(5));
+    DirectColumns columns = {
+        get_attnum(table->relation, field(3)), get_attnum(table->relation, field(4)),
+        field(5) == NULL ? (AttrNumber)InvalidAttrNumber : get_attnum(table->relation, field(5))};
+    table->is_direct =
+        table->deferred == NULL && direct_check(table->relation, &columns, &table->direct);
 }
 
 static ClaimTable* read_table(int32 id) {
@@ -321,6 +326,10 @@ static int execute(ClaimTable* table, Statement statement, const ClaimKey* key, 
 }
 
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was) {
+    bool done;
+    if (table->is_direct &&
+        direct_lock(&table->direct, key->value, key->tenant, skip, &done, was))
+        return done ? LeadLock::locked : LeadLock::skipped;
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;
     scope_begin(table, &scope);
@@ -370,7 +379,19 @@ static void set_constraints(const ClaimTable* table, const char* when) {
     SPI_finish();
 }
 
+static bool update_directly(ClaimTable* table, Datum owner) {
+    if (!table->is_direct)
+        return false;
+    LeadScope scope;
+    scope_begin(table, &scope);
+    bool done = direct_update(&table->direct, owner);
+    scope_end(&scope);
+    return done;
+}
+
 bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char* was) {
+    if (update_directly(table, owner))
+        return true;
     const char* wanted = owner_text(table, owner);
     set_constraints(table, "IMMEDIATE");
     LeadScope scope;

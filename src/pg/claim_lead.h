@@ -4,6 +4,7 @@
 
 #include "leadroute.h"
 
+#include "lead_direct.h"
 #include "lead_table.h"
 
 struct ClaimTable {
@@ -25,6 +26,8 @@ struct ClaimTable {
     Oid role;
     char* search_path;
     char* deferred; // names of its constraints that are checked at the end, or NULL
+    bool is_direct; // its leads are dealt with without statements
+    DirectLead direct;
     char* statement[3];
     SPIPlanPtr plan[3];
 };
