@@ -304,7 +304,7 @@ static bool has_own_arrivals(const ClaimQueue* queue) {
 }
 
 bool claim_walk_start(ClaimWalk* walk, const ClaimQueue* queue, TimestampTz now) {
-    *walk = {queue, now, false, -1, 0, 0, -1};
+    *walk = {queue, now, false, -1, 0, 0, -1, false};
     if (cursors == NULL || has_own_arrivals(queue))
         return false;
     walk->cursor = find_or_make(queue, now);
@@ -362,6 +362,7 @@ static Step next_step(ClaimCursor* cursor, ClaimWalk* walk, ItemPointer row) {
         hand_out(cursor, walk, at, row);
         return Step::row;
     }
+    walk->empty = cursor->at_end && !cursor->has_last;
     if (cursor->at_end || cursor->free == kClaimEntries)
         return Step::none;
     return cursor->reading ? Step::wait : Step::go_on;

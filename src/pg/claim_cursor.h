@@ -53,6 +53,7 @@ struct ClaimWalk {
     uint64 layout;  // that the positions are of
     int next;       // position
     int held;       // position of the row handed out, -1: none
+    bool empty;     // the queue was when it was read last, and nobody told of a lead since
 };
 
 // Reads rows of the queue from the front, or after a place.

@@ -178,9 +178,9 @@ static bool is_over(ClaimTry tried) {
     return tried == ClaimTry::taken || tried == ClaimTry::stop;
 }
 
-// What came of the last row that was offered; gone: of none.
+// What came of the last row that was offered; gone: of none. *empty: there is no row in the queue.
 static ClaimTry search_cursor(QueueScan* scan, TimestampTz now, bool any_order, ClaimTaker take,
-                              void* context) {
+                              void* context, bool* empty) {
     ClaimWalk walk;
     ClaimTry tried = ClaimTry::gone;
     if (!claim_walk_start(&walk, scan->queue, now))
@@ -193,6 +193,7 @@ static ClaimTry search_cursor(QueueScan* scan, TimestampTz now, bool any_order, 
         if (tried == ClaimTry::unfit || tried == ClaimTry::stop)
             claim_walk_put_back(&walk);
     }
+    *empty = walk.empty;
     return tried;
 }
 
@@ -213,8 +214,9 @@ bool claim_search(const ClaimQueue* queue, TimestampTz now, bool any_order, Clai
     QueueScan scan = {};
     // all that may wait for a lock is done before others wait for this session
     open_queue(&scan, queue);
-    ClaimTry tried = search_cursor(&scan, now, any_order, take, context);
-    if (!is_over(tried))
+    bool empty = false;
+    ClaimTry tried = search_cursor(&scan, now, any_order, take, context, &empty);
+    if (!is_over(tried) && !empty)
         tried = search_index(&scan, take, context);
     close_queue(&scan);
     return tried == ClaimTry::taken;
