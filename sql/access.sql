@@ -161,6 +161,17 @@ CREATE FUNCTION leadroute._require_rep(tenant bigint, rep bigint) RETURNS text
 COMMENT ON FUNCTION leadroute._require_rep(bigint, bigint) IS
     'The caller''s level if it may act for the rep; raises LR012 otherwise.';
 
+CREATE FUNCTION leadroute._foreign_pools(caller name, tenant bigint, rep bigint) RETURNS SETOF integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.id FROM leadroute.pool_member m JOIN leadroute.pool p ON p.tenant = m.tenant AND p.name = m.pool
+    WHERE m.tenant = _foreign_pools.tenant AND m.rep = _foreign_pools.rep
+      AND NOT EXISTS (SELECT FROM leadroute._my_reps_for(caller) o WHERE (o.tenant, o.rep) = (m.tenant, m.rep))
+      AND NOT EXISTS (SELECT FROM leadroute._my_pools_for(caller) o WHERE (o.tenant, o.pool) = (p.tenant, p.id))
+$$;
+COMMENT ON FUNCTION leadroute._foreign_pools(name, bigint, bigint) IS
+    'Of the pools that a rep is a member of those that are no business of a manager: it manages neither them nor the rep.';
+
 CREATE FUNCTION leadroute._sees_for(caller name, a leadroute.assignment) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -38,9 +38,6 @@ AS $$
 DECLARE
     level CONSTANT text := leadroute._require_rep_for(caller, tenant, rep);
     only_pool CONSTANT integer := (SELECT p.id FROM leadroute.pool p WHERE p.tenant = tenant AND p.name = wanted);
-    -- of somebody else's rep a manager sees what concerns its own pools
-    only_own CONSTANT boolean := level = 'manager' AND NOT EXISTS (
-        SELECT FROM leadroute._my_reps_for(caller) m WHERE (m.tenant, m.rep) = (tenant, rep));
     unknown text[];
 BEGIN
     IF wanted IS NOT NULL AND only_pool IS NULL THEN
@@ -54,7 +51,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT c.pool, c.pulls, c.exclusive FROM leadroute._claim_pools(tenant, rep) c
     WHERE (only_pool IS NULL OR c.pool = only_pool)
-      AND (NOT only_own OR EXISTS (SELECT FROM leadroute._my_pools_for(caller) m WHERE (m.tenant, m.pool) = (tenant, c.pool)));
+      AND (level <> 'manager' OR c.pool NOT IN (SELECT leadroute._foreign_pools(caller, tenant, rep)));
 END
 $$;
 COMMENT ON FUNCTION leadroute._listed_pools(name, bigint, bigint, text) IS

@@ -27,6 +27,8 @@ AS $$
     SELECT CASE why
         WHEN 'no_member' THEN ARRAY['LR010', format('It waits in pool %I, of which the rep is not a member.', pool),
             format('An admin may INSERT INTO leadroute.pool_member (pool, rep) VALUES (%L, %s).', pool, rep)]
+        WHEN 'foreign' THEN ARRAY['LR012', format('A manager claims for the reps that it manages, and for others out of the pools that it manages: pool %I is none of them.', pool),
+            'Ask its manager.']
         WHEN 'unmatched' THEN ARRAY['LR010', 'It waits in the queue unmatched, which no rep is a member of.',
             'leadroute.reassign() gives it to a rep, leadroute.route() tries the rules again.']
         WHEN 'push' THEN ARRAY['LR010', format('Pool %I gives its leads out itself (mode push).', pool),

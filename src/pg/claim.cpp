@@ -48,6 +48,8 @@ static ClaimOutcome ask_terms(const ClaimRequest* request, const Episode* episod
     const PoolTerms* terms = terms_of_pool(request->terms, pool);
     if (terms == NULL)
         return claim_say(result, ClaimOutcome::refused, "no_member", pool);
+    if (terms->foreign)
+        return claim_say(result, ClaimOutcome::refused, "foreign", pool);
     if (episode->rep == 0 && !terms->pulls && !episode->given)
         return claim_say(result, ClaimOutcome::unfit, "push", pool);
     if (terms->blind && !request->next)
@@ -370,6 +372,7 @@ static void claim(FunctionCallInfo fcinfo, ReturnSetInfo* rows) {
     ClaimTable* table =
         claim_table_named(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
     ClaimTerms* terms = claim_terms(&key, rep);
+    claim_foreign(terms, level);
     const char* id = PG_ARGISNULL(1) ? NULL : id_text(fcinfo, 1);
     ClaimRequest request = {};
     request.terms = terms;

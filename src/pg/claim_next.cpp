@@ -102,7 +102,7 @@ static int list_queues(const ClaimTerms* terms, const char* pool, bool tank, Nex
         const PoolTerms* of = &terms->pool[i];
         bool named = pool != NULL && strcmp(NameStr(of->name), pool) == 0;
         member = member || named;
-        if (pool == NULL ? tank || of->pulls : named)
+        if (pool == NULL ? !of->foreign && (tank || of->pulls) : named)
             queues[count++] = {{terms->key, of->pool, tank}, {}, tank && of->random};
     }
     if (pool != NULL && !member)
@@ -125,7 +125,9 @@ static void claim_next(FunctionCallInfo fcinfo, ReturnSetInfo* rows) {
     bool tank = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
     const char* level = pstrdup(claim_level(&key, rep));
     NextClaim next = {};
-    next.terms = claim_terms(&key, rep);
+    ClaimTerms* terms = claim_terms(&key, rep);
+    claim_foreign(terms, level);
+    next.terms = terms;
     next.result.shown = rows->setResult;
     if (!next.terms->known) {
         (void)claim_say(&next.result, ClaimOutcome::refused, "no_rep", 0);

@@ -235,6 +235,32 @@ const char* claim_level(const TenantKey* key, int64 rep) {
     return entry->level;
 }
 
+void claim_foreign(ClaimTerms* terms, const char* level) {
+    if (strcmp(level, "manager") != 0)
+        return;
+    NameData caller;
+    namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
+    Oid types[] = {NAMEOID, INT8OID, INT8OID};
+    Datum values[] = {NameGetDatum(&caller), Int64GetDatum(terms->key.tenant),
+                      Int64GetDatum(terms->rep)};
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    if (SPI_execute_with_args("SELECT f FROM leadroute._foreign_pools($1, $2, $3) f", 3, types,
+                              values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot ask for the pools of a manager");
+    for (uint64 row = 0; row < SPI_processed; row++) {
+        bool isnull;
+        int32 pool = DatumGetInt32(column(row, 1, &isnull));
+        for (int32 i = 0; i < terms->count; i++)
+            terms->pool[i].foreign = terms->pool[i].foreign || terms->pool[i].pool == pool;
+    }
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_access_changed);
 

@@ -16,6 +16,7 @@ struct PoolTerms {
     bool blind;      // claim_blind
     bool random;     // shark_tank_order
     bool first_tier; // the rep is of the lowest tier
+    bool foreign;    // the present user, a manager, has to do neither with the rep nor with it
     bool has_exclusive, has_delay;
     int32 daily, open; // claim_daily and claim_open, -1: none
     Interval exclusive;
@@ -45,3 +46,5 @@ const PoolTerms* terms_of_pool(const ClaimTerms* terms, int32 pool);
 
 // The level by which the present user may act for the rep, as _require_rep(); LR012 if it may not.
 const char* claim_level(const TenantKey* key, int64 rep);
+// Marks the pools that are foreign to whoever acts with this level for the rep.
+void claim_foreign(ClaimTerms* terms, const char* level);

@@ -269,6 +269,12 @@ ALTER TABLE public.leads ENABLE ROW LEVEL SECURITY;
 SELECT is(pg_temp.as_role(role, format('SELECT string_agg(lead_id, '' '') FROM leadroute.available_leads(%s)', rep)), leads, format('%s for %s', role, rep))
 FROM (VALUES ('lr_ann', 1, '4 5 9 3 10 2 1'), ('lr_ann', 2, 'LR012'), ('lr_bob', 2, '4 9 3 2 1'), ('lr_bob', 1, 'LR012'), ('lr_app', 1, '4 5 9 3 10 2 1'), ('lr_app', 2, '4 9 3 2 1'),
     ('lr_boss', 1, '5'), ('lr_boss', 2, 'LR012'), ('lr_none', 1, '42501')) v (role, rep, leads);
+SELECT is(pg_temp.as_role(role, sql), answer, format('%s: %s', role, sql))
+FROM (VALUES ('lr_boss', 'SELECT lead_id FROM leadroute.claim(''leads'', 5, 1)', '5'), ('lr_boss', 'SELECT leadroute.claim(''leads'', 9, 1)', 'LR012'),
+    ('lr_boss', 'SELECT lead_id FROM leadroute.claim_next(1)', NULL), ('lr_boss', 'SELECT leadroute.claim_next(1, ''web'')', 'LR012'),
+    ('lr_ann', 'SELECT lead_id FROM leadroute.release(''leads'', 5)', 'LR012')) v (role, sql, answer);
+DO $$ BEGIN PERFORM leadroute.release('leads', 5); END $$;
+UPDATE leadroute.assignment SET avoid = NULL WHERE lead_id = '5';
 SELECT is(pg_temp.as_role(role, format('SELECT count(*) FROM leadroute.shark_tank(%s)', rep)), leads, format('%s for %s: tank', role, rep))
 FROM (VALUES ('lr_ann', 1, '2'), ('lr_ann', 2, 'LR012'), ('lr_app', 1, '2'), ('lr_boss', 1, '0')) v (role, rep, leads);
 SELECT is(pg_temp.as_role('lr_ann', 'SELECT lead ->> ''source'' FROM leadroute.available_leads(1, ''phone'')'), 'phone', 'the row, without a right on the table or its policies');
