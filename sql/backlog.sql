@@ -53,11 +53,11 @@ COMMENT ON FUNCTION leadroute._backlog_walking() IS
 CREATE FUNCTION leadroute._waiting(tenant bigint, pool integer) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('a.tenant = %s AND a.pool %s AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> ''manual'' AND a.given_by IS NULL',
+    SELECT format('a.tenant = %s AND a.pool %s AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> ''manual'' AND a.given_by IS NULL AND a.offered_until IS NULL',
         tenant, coalesce('= ' || pool, 'IS NULL'))
 $$;
 COMMENT ON FUNCTION leadroute._waiting(bigint, integer) IS
-    'SQL that holds for the episodes a that wait in a queue (pool NULL: unmatched): the index assignment_queue, without leads that a person took from their reps, which wait for a person.';
+    'SQL that holds for the episodes a that wait in a queue (pool NULL: unmatched): the index assignment_queue, without leads that a person took from their reps, which wait for a person, and without those that are offered.';
 
 CREATE FUNCTION leadroute._backlog_tenants() RETURNS SETOF bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -88,9 +88,9 @@ AS $$
                   AND a.pool > q.pool AND a.rep IS NULL AND a.ended_at IS NULL AND a.method <> 'manual'
                 ORDER BY a.pool LIMIT 1)
         FROM q WHERE q.pool IS NOT NULL)
-    -- NULL, the last one, is the queue unmatched; leads of a pool that is not push wait for who takes them
+    -- NULL, the last one, is the queue unmatched; leads of a pull pool wait for who takes them
     SELECT q.pool FROM q WHERE q.pool IS NULL OR NOT EXISTS (SELECT FROM leadroute.pool p
-        WHERE p.tenant = _backlog_queues.tenant AND p.id = q.pool AND p.mode <> 'push')
+        WHERE p.tenant = _backlog_queues.tenant AND p.id = q.pool AND p.mode = 'pull')
 $$;
 COMMENT ON FUNCTION leadroute._backlog_queues(bigint) IS 'Pools in whose queues leads of the tenant may wait, and NULL for unmatched.';
 
@@ -151,13 +151,17 @@ BEGIN
     episode := leadroute._open_episode(attachment, locked.key, tenant);
     -- an owner that the record does not know of is not overwritten
     IF locked.key IS NULL OR locked.was IS NOT NULL OR episode.lead_id IS NULL OR episode.rep IS NOT NULL
-        OR episode.method = 'manual' THEN
+        OR episode.method = 'manual' OR episode.offered_until > clock_timestamp() THEN
         RETURN 'skipped';
     END IF;
     EXECUTE format('SELECT r.assignments, r.wanted FROM leadroute._read_lead($1, $3) AS o (l %s),
             leadroute._route_lead($1, $2, o.l) r', relation)
         INTO decided USING relation, tenant, format('SELECT l FROM %s l WHERE %s', relation, condition);
     IF decided.assignments IS NULL THEN
+        -- an offer that is over, and nobody to give the lead to
+        UPDATE leadroute.assignment a SET offered_until = NULL
+        WHERE episode.offered_until IS NOT NULL AND a.tenant = tenant AND a.lead_table = attachment
+          AND a.lead_id = locked.key AND a.ended_at IS NULL;
         RETURN 'stays';
     END IF;
     PERFORM leadroute._update_lead(relation,
@@ -167,7 +171,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._backlog_lead(integer, text, bigint) IS
-    'Routes a lead that waits: given, moved (to another queue), stays, or skipped, where it is locked or does not wait any more. Never waits for the lead.';
+    'Routes a lead that waits, or whose offer is over: given, moved (to another queue, or offered), stays, or skipped, where it is locked or does not wait any more. Never waits for the lead.';
 
 CREATE FUNCTION leadroute._backlog_failed(attachment integer, lead_id text, tenant bigint, rule bigint, pool integer,
     message text) RETURNS void
@@ -192,7 +196,7 @@ COMMENT ON FUNCTION leadroute._backlog_failed(integer, text, bigint, bigint, int
 
 -- A walk ------------------------------------------------------------------------------------------
 --
--- What is left of one is an object: tenants, each with whether its rules have changed; of the first
+-- What is left of one is an object: offers that are over (offers.sql); tenants, each with whether its rules have changed; of the first
 -- one the pools, and in the first of these the rules that are done with, how far it has come and how
 -- many leads have failed.
 
@@ -211,11 +215,12 @@ BEGIN
     FROM leadroute._backlog_tenants() t
     WHERE CASE WHEN of_tenants IS NOT NULL THEN t = ANY (of_tenants)
         ELSE NOT wanted OR of_all.everywhere OR t IN (SELECT leadroute._backlog_wanted()) END;
-    RETURN jsonb_build_object('tenants', tenants);
+    RETURN jsonb_build_object('tenants', tenants,
+        'offers', jsonb_build_object('until', clock_timestamp(), 'tenants', to_jsonb(of_tenants)));
 END
 $$;
 COMMENT ON FUNCTION leadroute._backlog_start(bigint[], boolean) IS
-    'A walk over these tenants, or with NULL over all; with wanted only over those of which something is wanted.';
+    'A walk over these tenants, or with NULL over all; with wanted, apart from offers that are over, only over those of which something is wanted.';
 
 CREATE FUNCTION leadroute._backlog_candidates(tenant bigint, pool integer, rules bigint[], at jsonb, most integer)
     RETURNS TABLE (lead_table integer, lead_id text, rule bigint, priority jsonb, decided_at timestamptz, avoids boolean)
@@ -258,7 +263,13 @@ DECLARE
     tried integer := 0;
 BEGIN
     given := 0;
-    IF tenant IS NULL THEN
+    IF work ? 'offers' THEN
+        PERFORM leadroute._backlog_walking();
+        SET CONSTRAINTS ALL IMMEDIATE;
+        SELECT CASE WHEN s.rest IS NULL THEN work - 'offers' ELSE work || jsonb_build_object('offers', s.rest) END, s.given INTO next_work, given
+        FROM leadroute._offers_step(work -> 'offers', most) s;
+        RETURN;
+    ELSIF tenant IS NULL THEN
         RETURN;
     ELSIF work -> 'pools' IS NULL THEN
         next_work := work || jsonb_build_object('pools', (SELECT coalesce(jsonb_agg(q ORDER BY q), '[]') FROM leadroute._backlog_queues(tenant) q),
@@ -280,20 +291,8 @@ BEGIN
         FOR candidate IN SELECT c.* FROM leadroute._backlog_candidates(tenant, pool, rules, at, most) c LOOP
             tried := tried + 1;
             at := jsonb_build_array(candidate.priority, candidate.decided_at, candidate.lead_id);
-            CONTINUE WHEN EXISTS (SELECT FROM leadroute.alert a WHERE a.tenant = tenant AND a.kind = 'backlog_error'
-                AND a.acknowledged_at IS NULL AND a.lead_table = candidate.lead_table AND a.lead_id = candidate.lead_id
-                AND a.raised_at > clock_timestamp() - interval '10 minutes');
-            BEGIN
-                outcome := leadroute._backlog_lead(candidate.lead_table, candidate.lead_id, tenant);
-            EXCEPTION WHEN OTHERS THEN
-                outcome := 'skipped';
-                -- those will pass
-                IF left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') THEN
-                    failed := failed + 1;
-                    PERFORM leadroute._backlog_failed(candidate.lead_table, candidate.lead_id, tenant,
-                        candidate.rule, pool, SQLERRM);
-                END IF;
-            END;
+            outcome := leadroute._backlog_try(candidate.lead_table, candidate.lead_id, tenant, candidate.rule, pool);
+            failed := failed + (outcome = 'failed')::integer;
             given := given + (outcome = 'given')::integer;
             -- one that its former reps do not get again says nothing of those behind it
             IF outcome = 'stays' AND NOT candidate.avoids AND coalesce(coalesce(candidate.rule, 0) <> ALL (alone), true) THEN
@@ -332,4 +331,4 @@ COMMENT ON FUNCTION leadroute._sweep_tenants(name) IS
 CREATE PROCEDURE leadroute.sweep(max_rows integer DEFAULT NULL, budget interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_sweep';
 COMMENT ON PROCEDURE leadroute.sweep(integer, interval) IS
-    'Does what is due: weighs the members of pools with the method performance, once an hour, and gives out waiting leads that somebody may take now. max_rows: the most leads to give out (NULL: all). budget: once so much time is over, nothing more is begun (NULL: no end). Commits pool by pool and lead batch by lead batch, so it cannot be called in a transaction block (2D000). Waits for no lock on a lead or a pool; may run twice at once. A lead that fails is set aside with an alert (backlog_error), a pool with a warning. Takes the level admin, for its tenants. Raises LR001, LR005, LR012.';
+    'Does what is due: weighs the members of pools with the method performance, once an hour, and gives out leads whose offer is over, and those waiting that somebody may take now. max_rows: the most leads to give out (NULL: all). budget: once so much time is over, nothing more is begun (NULL: no end). Commits pool by pool and lead batch by lead batch, so it cannot be called in a transaction block (2D000). Waits for no lock on a lead or a pool; may run twice at once. A lead that fails is set aside with an alert (backlog_error), a pool with a warning. Takes the level admin, for its tenants. Raises LR001, LR005, LR012.';

@@ -104,9 +104,9 @@ AS $$
              WHERE a.tenant = r.tenant AND a.rep > r.rep AND a.ended_at IS NOT NULL ORDER BY a.rep LIMIT 1))
         FROM r WHERE r.rep IS NOT NULL
     )
-    SELECT CASE WHEN a.method = 'manual' THEN 'manual' WHEN a.rep IS NULL THEN 'waiting'
+    SELECT CASE WHEN a.method = 'manual' THEN 'manual' WHEN a.offered_to IS NOT NULL THEN 'offered' WHEN a.rep IS NULL THEN 'waiting'
             WHEN a.method = 'reroute' THEN 'rerouted' WHEN a.method = 'claim' THEN 'claimed' ELSE 'assigned' END,
-        a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.decided_at, a.due_at, NULL::bigint, NULL::bigint
+        a.tenant, a.lead_table, a.lead_id, coalesce(a.rep, o.rep), a.pool, a.rule, a.decided_at, a.due_at, NULL::bigint, NULL::bigint
     FROM known CROSS JOIN r CROSS JOIN LATERAL (
         (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
          WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
@@ -119,6 +119,7 @@ AS $$
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
         WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since) a
         JOIN leadroute.lead_table l ON l.id = a.lead_table
+        LEFT JOIN LATERAL unnest(a.offered_to) AS o (rep) ON true
     WHERE leadroute._cursor_unseen(cursor, a.xid) AND a.decided_at <> l.attached_at
     UNION ALL
     -- who lost a lead in the shark tank was released from it
@@ -157,7 +158,7 @@ AS $$
       AND (a.lead_table IS NULL OR l.id IS NOT NULL)
 $$;
 COMMENT ON FUNCTION leadroute._events(text, bigint) IS
-    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, alerts from leadroute.alert.';
+    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, alerts from leadroute.alert.';
 
 CREATE FUNCTION leadroute._require_reader_for(caller name, tenant bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -203,7 +204,7 @@ CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint D
     RETURNS TABLE (event jsonb, next_cursor text)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.events_since(text, bigint) IS
-    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
+    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
 
 CREATE FUNCTION leadroute._event_cursor_for(caller name) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

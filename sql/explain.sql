@@ -176,7 +176,7 @@ BEGIN
     END LOOP;
     FOR kind, rule, rule_name, pool, rep, outcome, reason, picked IN
         SELECT 'member', NULL::bigint, NULL, n.name, m.rep,
-            CASE WHEN m.outcome IN ('picked', 'turn') THEN 'eligible' ELSE coalesce(m.outcome, 'empty') END,
+            CASE WHEN m.outcome IN ('picked', 'turn', 'offered') THEN 'eligible' ELSE coalesce(m.outcome, 'empty') END,
             leadroute._explain_member(m.outcome, m.measure, m.amount, m.used, m.cap, n.name),
             m.outcome IS NOT DISTINCT FROM 'picked'
         FROM jsonb_to_recordset(findings) AS m (kind text, n integer, pool integer, rep bigint, outcome text,
@@ -195,7 +195,8 @@ BEGIN
     pool := CASE WHEN NOT fails THEN leadroute._pool_name(decision.pool, of_tenant) END;
     rep := CASE WHEN NOT fails THEN decision.rep END;
     outcome := CASE WHEN fails THEN 'error' WHEN manual THEN 'manual'
-        WHEN decision.rep IS NULL THEN 'waiting' ELSE 'assigned' END;
+        WHEN decision.rep IS NOT NULL THEN 'assigned'
+        WHEN leadroute._explanation(decision.explanation) ->> 'note' = 'offered' THEN 'offered' ELSE 'waiting' END;
     reason := CASE WHEN fails THEN 'leadroute.on_rule_error is error: the insert would fail'
         ELSE leadroute._reason(decision.rep, decision.outcome, decision.explanation,
             leadroute._pool_names(decision.explanation, of_tenant), CASE WHEN decision.rule IS NULL THEN 'unmatched' END) END;
@@ -237,4 +238,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute.explain(text, jsonb, bigint) IS
-    'What would become of a lead with these columns, if it were inserted now: where the table has a sticky_on, the known owner of the contact (step sticky); each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Takes the level app or manager. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold, LR012.';
+    'What would become of a lead with these columns, if it were inserted now: where the table has a sticky_on, the known owner of the contact (step sticky); each rule (matched, not matched, error, inactive, not reached), each member asked (eligible, or why not; picked is the one who would receive it) and the result (assigned, offered, waiting, manual, error) in why()''s words. Columns left out have their defaults; numbers of sequences are looked up, not taken; triggers of the table do not run. Changes nothing, and works in a READ ONLY transaction. Takes the level app or manager. Raises LR002 for a table that is not attached, LR005 for a lead that the table could not hold, LR012.';

@@ -16,7 +16,7 @@ GRANT EXECUTE ON FUNCTION leadroute._place(jsonb, boolean) TO PUBLIC;
 -- reads or writes: with his rights on our tables, and the policies, in force. Some only turn their
 -- arguments into words, or look at a catalog that everybody may read.
 GRANT EXECUTE ON FUNCTION
-    leadroute._explanation(bytea), leadroute._status(bigint, text, timestamptz, timestamptz, text),
+    leadroute._explanation(bytea), leadroute._status(bigint, text, timestamptz, timestamptz, text, timestamptz),
     leadroute._reason(bigint, text, bytea, jsonb, text), leadroute._tried_pools(bytea),
     leadroute._tried_words(jsonb, jsonb), leadroute._state_counts(jsonb),
     leadroute._state_words(text, integer, integer), leadroute._count_words(text, bigint),

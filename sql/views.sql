@@ -13,7 +13,7 @@ CREATE VIEW leadroute.decision WITH (security_invoker = true) AS
         a.rep, r.name AS rep_name,
         coalesce(p.name, '(deleted ' || a.pool || ')') AS pool,
         a.rule, u.name AS rule_name, a.method,
-        leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason) AS status,
+        leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason, a.offered_until) AS status,
         a.decided_at, a.due_at, a.ended_at, a.end_reason,
         leadroute._reason(a.rep, a.method, a.explanation, (
                 SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
@@ -44,7 +44,7 @@ CREATE VIEW leadroute.open_assignment WITH (security_invoker = true) AS
               AND e.ended_at IS NOT NULL)) AS episode,
         a.rep, r.name AS rep_name, coalesce(p.name, '(deleted ' || a.pool || ')') AS pool,
         u.name AS rule_name, a.method,
-        leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason) AS status,
+        leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason, a.offered_until) AS status,
         a.decided_at, a.due_at, a.touched_at, a.label
     FROM leadroute.assignment a
         LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table

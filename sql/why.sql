@@ -76,7 +76,7 @@ AS $$
         'tenant', a.tenant,
         'lead_table', (SELECT t.name FROM leadroute.lead_table t WHERE t.id = a.lead_table),
         'lead_id', a.lead_id, 'episode', a.episode,
-        'status', leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason),
+        'status', leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason, a.offered_until),
         'method', a.method, 'decided_at', a.decided_at, 'ended_at', a.ended_at, 'end_reason', a.end_reason,
         'touched_at', a.touched_at, 'outcome', a.outcome, 'value', a.value,
         'rep', (SELECT jsonb_build_object('id', a.rep, 'name', (SELECT r.name FROM leadroute.rep r
@@ -88,6 +88,7 @@ AS $$
         'rule', (SELECT jsonb_build_object('id', a.rule, 'name', (SELECT r.name FROM leadroute.rule r
                     WHERE r.tenant = a.tenant AND r.id = a.rule)) WHERE a.rule IS NOT NULL),
         'day', a.day, 'rep_cap', a.rep_cap, 'member_cap', a.member_cap, 'open_cap', a.open_cap, 'label', a.label,
+        'score', a.score, 'needs', a.needs, 'offered_to', a.offered_to, 'offered_until', a.offered_until,
         'rule_errors', (SELECT coalesce(jsonb_agg(e.error || jsonb_build_object('name',
                     (SELECT r.name FROM leadroute.rule r WHERE r.tenant = a.tenant
                      AND r.id = (e.error ->> 'rule')::bigint)) ORDER BY e.n), '[]')
@@ -216,6 +217,10 @@ BEGIN
     lines := lines || CASE
         WHEN a.ended_at IS NOT NULL THEN format('  Ended at %s: %s.', a.ended_at, concat_ws(', ',
             coalesce(a.end_reason, 'no reason is recorded'), a.outcome, 'value ' || a.value))
+        WHEN a.rep IS NULL AND a.offered_until IS NOT NULL THEN format('  The first of them to claim it has it%s.',
+            CASE WHEN isfinite(a.offered_until) THEN format('; at %s it is given out', a.offered_until) ELSE '' END)
+        WHEN a.rep IS NULL AND a.offered_to IS NOT NULL THEN
+            '  The offer is over, and nobody could be given it. It waits there for a member to claim it.'
         WHEN a.rep IS NULL AND facts ->> 'note' = 'pull' THEN '  It waits there for a member to claim it.'
         WHEN a.rep IS NULL AND a.method <> 'manual' THEN '  It waits there.' END;
     RETURN array_to_string(lines, E'\n');

@@ -69,15 +69,15 @@ COMMENT ON FUNCTION leadroute._measure(jsonb) IS
     'What a pool''s method compared a member by, in words: turns due or ahead, open leads, kilometres to the lead, value due or ahead.';
 
 CREATE FUNCTION leadroute._status(rep bigint, method text, touched_at timestamptz, ended_at timestamptz,
-    end_reason text) RETURNS text
+    end_reason text, offered_until timestamptz DEFAULT NULL) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN ended_at IS NOT NULL THEN CASE end_reason WHEN 'closed' THEN 'closed' ELSE 'ended' END
-        WHEN rep IS NULL AND method <> 'manual' THEN 'waiting'
+        WHEN rep IS NULL AND method <> 'manual' THEN CASE WHEN offered_until IS NULL THEN 'waiting' ELSE 'offered' END
         WHEN touched_at IS NOT NULL THEN 'working' ELSE 'assigned' END
 $$;
-COMMENT ON FUNCTION leadroute._status(bigint, text, timestamptz, timestamptz, text) IS
-    'Status of an episode: assigned, waiting, working, closed, ended.';
+COMMENT ON FUNCTION leadroute._status(bigint, text, timestamptz, timestamptz, text, timestamptz) IS
+    'Status of an episode: assigned, offered, waiting, working, closed, ended.';
 
 CREATE FUNCTION leadroute._pool_name(pool integer, tenant bigint) RETURNS text
     LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
@@ -133,12 +133,14 @@ DECLARE
     taker CONSTANT jsonb := jsonb_path_query_first(tried, '$.candidates[*] ? (@.state == "picked")');
     picked boolean;
     absent text;
+    offered bigint;
 BEGIN
     SELECT coalesce(bool_or(s.state = 'picked'), false),
         string_agg(CASE WHEN own_rep OR tried ->> 'members' = '1' THEN leadroute._state_words(s.state)
             ELSE leadroute._count_words(s.state, s.many) END, ', ' ORDER BY s.many DESC, s.state)
-            FILTER (WHERE s.state NOT IN ('picked', 'turn'))
-    INTO picked, absent FROM leadroute._state_counts(tried) s;
+            FILTER (WHERE s.state NOT IN ('picked', 'turn', 'offered')),
+        sum(s.many) FILTER (WHERE s.state = 'offered')
+    INTO picked, absent, offered FROM leadroute._state_counts(tried) s;
     RETURN CASE
         WHEN known AND picked THEN 'the contact is known: this rep had its latest lead'
         WHEN known AND tried -> 'members' = '0' THEN 'the contact is known, but the rep who had it is gone'
@@ -151,6 +153,8 @@ BEGIN
                 WHEN taker ? 'km' THEN format('nearest, %s,', leadroute._measure(taker))
                 WHEN taker ? 'value' THEN 'most value due'
                 ELSE 'first in turn' END, tried ->> 'members', pool)
+            || coalesce(' (' || absent || ')', '')
+        WHEN offered > 0 THEN format('offered to %s of %s in pool "%s"', offered, tried ->> 'members', pool)
             || coalesce(' (' || absent || ')', '')
         WHEN tried -> 'members' = '0' THEN format('pool "%s" has no members', pool)
         ELSE format('nobody available in pool "%s"', pool) || coalesce(' (' || absent || ')', '') END;

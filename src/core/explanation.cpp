@@ -39,9 +39,10 @@ constexpr double kMaxMeasure = 1e12;
 constexpr int kSqlstateLength = 5;
 constexpr int32_t kKnownOwner = 2; // added to the members of pool 0
 
-const char* const kStateNames[kStates] = {
-    "picked",   "turn",   "rep_cap",   "member_cap", "rep_paused", "member_paused", "no_ref",
-    "open_cap", "absent", "off_shift", "signed_out", "unskilled",  "lower_tier",    "gave_up"};
+const char* const kStateNames[kStates] = {"picked",     "turn",          "rep_cap",    "member_cap",
+                                          "rep_paused", "member_paused", "no_ref",     "open_cap",
+                                          "absent",     "off_shift",     "signed_out", "unskilled",
+                                          "lower_tier", "gave_up",       "offered"};
 const char* const kMeasureNames[kMeasures] = {"deficit", "open", "km", "value"};
 const char* const kNoteNames[] = {"",          "unmatched", "manual", "nobody",
                                   "pool_gone", "sticky",    "pull",   "offered"};

@@ -22,8 +22,9 @@ enum class State : uint8_t {
     unskilled = 11,  // lacks a skill that the rule needs
     lower_tier = 12, // a member of a tier before has been available
     gave_up = 13,    // has had this lead, and given it up or lost it
+    offered = 14,    // may take the lead, and was told so
 };
-constexpr int kStates = 14;
+constexpr int kStates = 15;
 const char* state_name(State state) noexcept;
 
 enum class Note : uint8_t {

@@ -24,7 +24,10 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
             "SELECT rep IS NOT NULL, method IN ('manual', 'sticky'), COALESCE(rule, 0),"
             "       COALESCE(pool, 0), COALESCE(rep, 0),"
             "       COALESCE((leadroute._tried_pools(explanation))[1], pool, 0),"
-            "       needs, avoid, COALESCE(at_front, false)"
+            "       needs, avoid, COALESCE(at_front, false),"
+            "       COALESCE(rep IS NULL AND offered_until > clock_timestamp(), false),"
+            "       COALESCE(rep IS NULL AND offered_until <= clock_timestamp(), false),"
+            "       rep IS NULL AND offered_to IS NOT NULL"
             "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
             "   AND lead_id = $3 AND ended_at IS NULL",
             3, types, values, NULL, true, 1) != SPI_OK_SELECT)
@@ -43,6 +46,10 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
         standing->needs = kept_array(row, columns, 7);
         standing->avoid = kept_array(row, columns, 8);
         standing->at_front = DatumGetBool(SPI_getbinval(row, columns, 9, &isnull));
+        standing->offered = DatumGetBool(SPI_getbinval(row, columns, 10, &isnull));
+        standing->offer_ends = DatumGetBool(SPI_getbinval(row, columns, 11, &isnull));
+        standing->offer_over =
+            DatumGetBool(SPI_getbinval(row, columns, 12, &isnull)) && !standing->offered;
     }
     PopActiveSnapshot();
     SPI_finish();
@@ -150,8 +157,12 @@ static bool route_waiting(LeadTable* table, const Lead* lead, Decision* d) {
     Standing standing = {};
     (void)standing_read(table, lead, &standing);
     TenantRules* rules = lead_table_rules(table, lead->relation, &lead->key, frame_current());
-    if (!decide_again(table, rules, lead, &standing, "backlog", d))
+    if (!decide_again(table, rules, lead, &standing, "backlog", d)) {
+        // an offer that nobody took up, and now nobody can take the lead
+        if (standing.offer_ends)
+            decide_alerts(table, lead, d);
         return false;
+    }
     record_next(&d->row, "routed");
     decide_alerts(table, lead, d);
     if (d->slot != NULL && checkpoint_due(d->slot))

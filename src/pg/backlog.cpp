@@ -11,7 +11,8 @@ constexpr int kWaiting = 8;
 
 static EventSlot* pinned; // of the worker; counted as used
 static bool rules;
-static bool entries; // of territories were edited: of this tenant, or of all
+static TimestampTz offer_ends = DT_NOEND; // the first that this transaction has made
+static bool entries;                      // of territories were edited: of this tenant, or of all
 static int64 entries_tenant;
 static bool entries_all;
 static bool walking; // this transaction walks: what fails in it makes nobody eligible
@@ -106,7 +107,23 @@ void backlog_note_waiting(const TenantKey* key) {
     backlog_prepare();
 }
 
+void backlog_note_offer(TimestampTz until) {
+    offer_ends = Min(offer_ends, until);
+    backlog_prepare();
+}
+
+void offer_ends_at(EventSlot* slot, TimestampTz until) {
+    uint64 was = pg_atomic_read_u64(&slot->offer_ends);
+    while (until < (TimestampTz)was &&
+           !pg_atomic_compare_exchange_u64(&slot->offer_ends, &was, (uint64)until)) {
+    }
+}
+
 void backlog_commit(void) {
+    if (offer_ends != DT_NOEND && pinned != NULL) {
+        offer_ends_at(pinned, offer_ends);
+        event_slot_wake(pinned);
+    }
     for (int i = 0; i < waiting_count; i++)
         if (pg_atomic_read_u32(&waiting[i].slot->backlog_said) != waiting[i].said)
             want(waiting[i].slot, BACKLOG_REPS);
@@ -121,5 +138,6 @@ void backlog_forget(void) {
         event_slot_unpin(pinned);
     pinned = NULL;
     rules = entries = walking = false;
+    offer_ends = DT_NOEND;
     waiting_count = 0;
 }

@@ -36,6 +36,9 @@ void backlog_entries_edited(int64 tenant, bool all_tenants);
 // A lead of this tenant waits; at commit those who have become eligible meanwhile are looked for
 // again, since they could not see it.
 void backlog_note_waiting(const TenantKey* key);
+// An offer ends then; at commit the worker is told.
+void backlog_note_offer(TimestampTz until);
+void offer_ends_at(EventSlot* slot, TimestampTz until);
 void backlog_commit(void); // no error
 void backlog_forget(void); // after commit or abort
 // This transaction is a step of a walk.
@@ -54,6 +57,9 @@ void backlog_unfinished(EventSlot* slot);
 
 bool backlog_wanted(void); // there is something to walk for
 bool backlog_due(void);    // ... or to look for, and it is time
+// How long to sleep, at most so many milliseconds: until the next offer ends.
+long backlog_pause(long most);
+bool backlog_offers_open(void); // one of them will end
 // Walks one batch on, in a transaction of its own. After an error: backlog_failed().
 void backlog_round(void);
 void backlog_failed(void); // after the transaction was aborted

@@ -170,6 +170,8 @@ PG_FUNCTION_INFO_V1(leadroute_backlog_level);
 PG_FUNCTION_INFO_V1(leadroute_backlog_level_of_all);
 PG_FUNCTION_INFO_V1(leadroute_backlog_wanted);
 PG_FUNCTION_INFO_V1(leadroute_backlog_walking);
+PG_FUNCTION_INFO_V1(leadroute_offers_forget);
+PG_FUNCTION_INFO_V1(leadroute_offers_note);
 PG_FUNCTION_INFO_V1(leadroute_sweep);
 
 // _takers(tenant, pool, rep, overflow_pool) -> bool
@@ -188,8 +190,9 @@ Datum leadroute_takers(PG_FUNCTION_ARGS) {
     Pick picked = {};
     if (request.pool != 0 || request.rep != 0 || request.overflow_pool != 0)
         pick_rehearse(&request, &picked, &explanation, NULL, NULL);
-    // ... or a pool where it waits to be claimed
-    PG_RETURN_BOOL(picked.found || (picked.waits_in != 0 && picked.waits_in != request.pool));
+    // ... or somebody to offer it to, or another pool where it waits to be claimed
+    PG_RETURN_BOOL(picked.found || picked.offered_count > 0 ||
+                   (picked.waits_in != 0 && picked.waits_in != request.pool));
 }
 
 // _update_lead(relation, statement, was, wanted, search_path)
@@ -261,6 +264,31 @@ Datum leadroute_backlog_wanted(PG_FUNCTION_ARGS) {
 Datum leadroute_backlog_walking(PG_FUNCTION_ARGS) {
     (void)fcinfo;
     backlog_walks();
+    PG_RETURN_VOID();
+}
+
+static void set_offer_end(TimestampTz until, bool earlier) {
+    shared_require();
+    EventSlot* slot = event_slot_pin();
+    if (slot == NULL)
+        return;
+    if (earlier)
+        offer_ends_at(slot, until);
+    else
+        pg_atomic_write_u64(&slot->offer_ends, (uint64)until);
+    event_slot_unpin(slot);
+}
+
+// _offers_forget()
+Datum leadroute_offers_forget(PG_FUNCTION_ARGS) {
+    (void)fcinfo;
+    set_offer_end(DT_NOEND, false);
+    PG_RETURN_VOID();
+}
+
+// _offers_note(until)
+Datum leadroute_offers_note(PG_FUNCTION_ARGS) {
+    set_offer_end(PG_GETARG_TIMESTAMPTZ(0), true);
     PG_RETURN_VOID();
 }
 

@@ -11,9 +11,25 @@ static char* work; // what is left of a walk, NULL: none
 static TimestampTz next_look;
 static TimestampTz not_before;
 
+static TimestampTz next_offer_end(void) {
+    return (TimestampTz)pg_atomic_read_u64(&notifier_slot->offer_ends);
+}
+
 bool backlog_wanted(void) {
     return leadroute_backlog &&
-           (work != NULL || pg_atomic_read_u32(&notifier_slot->backlog) != BACKLOG_NONE);
+           (work != NULL || pg_atomic_read_u32(&notifier_slot->backlog) != BACKLOG_NONE ||
+            next_offer_end() <= GetCurrentTimestamp());
+}
+
+bool backlog_offers_open(void) {
+    return leadroute_backlog && next_offer_end() != DT_NOEND;
+}
+
+long backlog_pause(long most) {
+    if (!backlog_offers_open())
+        return most;
+    TimestampTz left = next_offer_end() - GetCurrentTimestamp();
+    return Min(most, Max(1, (long)(left / 1000) + 1));
 }
 
 bool backlog_due(void) {

@@ -97,6 +97,10 @@ static void wait(const Pick* picked, const PickRequest* request, Decision* d) {
         d->row.method = picked->overflowed ? "overflow" : "push";
         d->to_claim = true;
         explanation.note = core::Note::pull;
+        if (picked->offered_count > 0) {
+            explanation.note = core::Note::offered;
+            waiting_offer(picked, &d->row);
+        }
         return;
     }
     d->row.pool = request->pool;
@@ -256,6 +260,8 @@ static void conclude(const Lead* lead, const PickRequest* request, Decision* d) 
         count(&lead->key, COUNT_WAITING);
         if (!d->to_claim)
             backlog_note_waiting(&lead->key);
+        else if (d->row.offered_to != 0 && d->row.offered_until != DT_NOEND)
+            backlog_note_offer(d->row.offered_until);
         if (d->alert != NULL)
             count(&lead->key, COUNT_CAPPED);
     }
@@ -310,7 +316,9 @@ static void avoid_former(const Standing* standing, PickRequest* request, Decisio
 
 // It waits where it waited, for somebody with the same skills.
 static bool stays_waiting(const Standing* standing, const Decision* d) {
-    if (d->row.pool != standing->pool)
+    if (standing->offer_over && !d->to_claim)
+        return true;
+    if (d->row.pool != standing->pool || (d->row.offered_to != 0 && !standing->offered))
         return false;
     return !d->to_claim || waiting_same_needs(standing->needs, d->row.needs);
 }
@@ -322,6 +330,7 @@ bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const 
     read_contact(rules, lead, &contact, d);
     PickRequest request = match(table, rules, lead, &contact, d);
     avoid_former(standing, &request, d);
+    request.push_pool = standing->offer_over ? standing->pool : 0;
     bool same = same_ask(&request, standing, d);
     if (standing->has_rep && same)
         return false;

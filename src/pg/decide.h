@@ -44,6 +44,9 @@ struct Standing {
     Datum needs;      // of one that waits, text[]; 0: none
     Datum avoid;      // bigint[]: reps who do not get it again; 0: none
     bool at_front;    // of one that waits
+    bool offered;     // it is offered to members of its pool
+    bool offer_over;  // it was, and the time is over
+    bool offer_ends;  // ... which nobody has seen to yet
 };
 // Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
 // the rule that gave it to its rep is still the one that matches, with the same target and no

@@ -25,16 +25,16 @@ static void start(void) {
         notifier_start(slot);
 }
 
-// A place for an event with a key of this length; NULL: it is not gathered.
-static Event* add(int key_length) {
+// A place for an event with a key of this length, for one rep or so many; NULL: it is not gathered.
+static Event* add(int key_length, int rep_count = 0) {
     if (leadroute_notify == NOTIFY_OFF || (leadroute_notify == NOTIFY_WORKER && !shared_ready()))
         return NULL;
     if (!started)
         start();
     if (!in_transaction && slot == NULL)
         return NULL;
-    count++;
-    Size size = MAXALIGN(sizeof(Event) + Max(key_length, 0));
+    count += Max(rep_count, 1);
+    Size size = sizeof(Event) + MAXALIGN(Max(key_length, 0)) + sizeof(int64) * rep_count;
     if (!in_transaction && (used + size > kMostGathered || key_length > (int)kLongestKey))
         overflowed = true;
     if (overflowed)
@@ -53,15 +53,16 @@ static Event* add(int key_length) {
     event->level = GetCurrentTransactionNestLevel();
     event->due_at = DT_NOEND;
     event->key_length = key_length;
+    event->rep_count = rep_count;
     deepest = Max(deepest, event->level);
     return event;
 }
 
-static const char* opening_kind(bool has_rep, const char* method) {
+static const char* opening_kind(bool has_rep, const char* method, bool offered = false) {
     if (strcmp(method, "manual") == 0)
         return "manual";
     if (!has_rep)
-        return "waiting";
+        return offered ? "offered" : "waiting";
     if (strcmp(method, "reroute") == 0)
         return "rerouted";
     return strcmp(method, "claim") == 0 ? "claimed" : "assigned";
@@ -70,7 +71,10 @@ static const char* opening_kind(bool has_rep, const char* method) {
 void event_opened(const RecordRow* row) {
     event_clock_note(row->decided_at);
     int length = (int)strlen(row->lead_id);
-    Event* event = add(length);
+    // without NULLs
+    const ArrayType* reps = row->offered_to == 0 ? NULL : DatumGetArrayTypeP(row->offered_to);
+    int rep_count = reps == NULL ? 0 : ARR_DIMS(reps)[0];
+    Event* event = add(length, rep_count);
     if (event == NULL)
         return;
     event->tenant = row->tenant;
@@ -79,8 +83,11 @@ void event_opened(const RecordRow* row) {
     event->at = row->decided_at;
     event->lead_table = row->lead_table;
     event->pool = row->pool;
-    strlcpy(event->kind, opening_kind(row->has_rep, row->method), sizeof(event->kind));
+    strlcpy(event->kind, opening_kind(row->has_rep, row->method, reps != NULL),
+            sizeof(event->kind));
     memcpy(const_cast<char*>(event_key(event)), row->lead_id, length);
+    if (rep_count > 0)
+        memcpy(event_reps(event), ARR_DATA_PTR(reps), sizeof(int64) * rep_count);
 }
 
 // --- subtransactions ---
@@ -102,8 +109,11 @@ void events_drop(int level) {
     Size at = 0;
     while (at < used && reinterpret_cast<Event*>(gathered + at)->level < level)
         at += reinterpret_cast<Event*>(gathered + at)->size;
-    for (Size gone = at; gone < used; gone += reinterpret_cast<Event*>(gathered + gone)->size)
-        count--;
+    for (Size gone = at; gone < used;) {
+        const Event* event = reinterpret_cast<Event*>(gathered + gone);
+        count -= event_count(event);
+        gone += event->size;
+    }
     used = at;
     deepest = level - 1;
 }

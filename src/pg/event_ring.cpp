@@ -58,6 +58,7 @@ static void slot_reset(EventSlot* slot, Oid database) {
     // nobody knows what was wanted before
     pg_atomic_init_u32(&slot->backlog, BACKLOG_RULES);
     pg_atomic_init_u32(&slot->backlog_all, 1);
+    pg_atomic_init_u64(&slot->offer_ends, (uint64)DT_NOEND);
     // head and tail go on: a stamp of the slot's earlier life must not be met again
     pg_atomic_uint64* wide[] = {&slot->put, &slot->taken, &slot->sent, &slot->skipped, &slot->lag};
     for (pg_atomic_uint64* atomic : wide)

@@ -27,13 +27,16 @@ struct EventNames {
 
 // --- one event ---
 
-// The id is made of what a row never changes, so that it is the same whenever the event is derived.
+// The id is made of what a row never changes, so that it is the same whenever the event is derived;
+// an offer's of the rep, too, since one row gives several.
 // The salt keeps a key that is not to be told from being guessed.
 static void append_id(StringInfo out, const Event* event, const EventNames* names) {
     char head[128];
     int length =
         snprintf(head, sizeof(head), "%s/%lld/%d/%lld/%lld/", event->kind, (long long)event->tenant,
                  event->lead_table, (long long)event->at, (long long)event->alert);
+    if (strcmp(event->kind, "offered") == 0)
+        length += snprintf(head + length, sizeof(head) - length, "%lld/", (long long)event->rep);
     uint8 digest[32];
     pg_cryptohash_ctx* hash = pg_cryptohash_create(PG_SHA256);
     if (hash == NULL || pg_cryptohash_init(hash) < 0 ||
@@ -232,6 +235,33 @@ static void channel_add(HTAB* channels, char kind, int64 id, const StringInfoDat
     appendBinaryStringInfo(&channel->payload, event->data, event->len);
 }
 
+// One event of one rep, onto its channels.
+static void add_event(HTAB* channels, StringInfo text, const Event* event,
+                      const EventNames* names) {
+    resetStringInfo(text);
+    append_event(text, event, names, true);
+    if (text->len + 2 > kMostPayload) { // a key that long: the listener has the id
+        resetStringInfo(text);
+        append_event(text, event, names, false);
+    }
+    channel_add(channels, 'a', 0, text);
+    if (event->alert == 0 && event->rep != 0)
+        channel_add(channels, 'r', event->rep, text);
+    if (event->manager != 0)
+        channel_add(channels, 'm', event->manager, text);
+}
+
+static void add_event_of_each(HTAB* channels, StringInfo text, const Event* event,
+                              const EventNames* names) {
+    Event* each = static_cast<Event*>(palloc(event->size));
+    memcpy(static_cast<void*>(each), event, event->size);
+    for (int32 i = 0; i < event->rep_count; i++) {
+        each->rep = event_reps(event)[i];
+        add_event(channels, text, each, names);
+    }
+    pfree(each);
+}
+
 int events_send(const char* bytes, Size size) {
     MemoryContext mine =
         AllocSetContextCreate(CurrentMemoryContext, "leadroute events", ALLOCSET_DEFAULT_SIZES);
@@ -255,18 +285,11 @@ int events_send(const char* bytes, Size size) {
         EventNames names;
         if (!names_for(event, &names))
             continue;
-        resetStringInfo(&text);
-        append_event(&text, event, &names, true);
-        if (text.len + 2 > kMostPayload) { // a key that long: the listener has the id
-            resetStringInfo(&text);
-            append_event(&text, event, &names, false);
-        }
-        channel_add(channels, 'a', 0, &text);
-        if (event->alert == 0 && event->rep != 0)
-            channel_add(channels, 'r', event->rep, &text);
-        if (event->manager != 0)
-            channel_add(channels, 'm', event->manager, &text);
-        sent++;
+        if (event->rep_count == 0)
+            add_event(channels, &text, event, &names);
+        else
+            add_event_of_each(channels, &text, event, &names);
+        sent += event_count(event);
     }
     HASH_SEQ_STATUS all;
     hash_seq_init(&all, channels);

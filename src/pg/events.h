@@ -11,7 +11,8 @@
 
 #include "record.h"
 
-// One event. Ids of 0 are none. In memory the lead's key follows, not terminated.
+// One event, or one for each of several reps. Ids of 0 are none. In memory the lead's key follows,
+// not terminated, and aligned after it the reps, where there are several.
 struct Event {
     uint32 size; // with the key, a multiple of 8
     int32 level; // nest level that gathered it
@@ -25,11 +26,23 @@ struct Event {
     int32 lead_table;
     int32 pool;
     int32 key_length; // -1: about no lead
+    int32 rep_count;  // of those that follow; 0: `rep` alone, or none
     char kind[20];
 };
 
 inline const char* event_key(const Event* event) {
     return reinterpret_cast<const char*>(event + 1);
+}
+
+inline int64* event_reps(Event* event) {
+    return reinterpret_cast<int64*>(reinterpret_cast<char*>(event + 1) +
+                                    MAXALIGN(Max(event->key_length, 0)));
+}
+inline const int64* event_reps(const Event* event) {
+    return event_reps(const_cast<Event*>(event));
+}
+inline int event_count(const Event* event) {
+    return Max(event->rep_count, 1);
 }
 
 constexpr Size kLongestKey = 3000; // of a lead in the ring
@@ -67,11 +80,12 @@ struct EventSlot {
     pg_atomic_uint32 lost;    // events to be derived from the record
     pg_atomic_uint32 backlog; // BacklogLevel: of some tenants; of all where backlog_all is set
     pg_atomic_uint32 backlog_all;
-    Latch* latch;           // of the worker
-    pg_atomic_uint64 head;  // bytes reserved by producers
-    pg_atomic_uint64 tail;  // bytes taken by the worker
-    pg_atomic_uint64 put;   // events that were committed
-    pg_atomic_uint64 taken; // events that were sent or skipped
+    pg_atomic_uint64 offer_ends; // TimestampTz: when the next offer does; DT_NOEND: none is known
+    Latch* latch;                // of the worker
+    pg_atomic_uint64 head;       // bytes reserved by producers
+    pg_atomic_uint64 tail;       // bytes taken by the worker
+    pg_atomic_uint64 put;        // events that were committed
+    pg_atomic_uint64 taken;      // events that were sent or skipped
     pg_atomic_uint64 sent;
     pg_atomic_uint64 skipped;
     pg_atomic_uint64 lag; // from commit to sending, microseconds, of the latest batch

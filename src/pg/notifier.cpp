@@ -211,7 +211,7 @@ static bool may_leave(void) {
     pg_atomic_write_u32(&notifier_slot->state, WORKER_NONE);
     pg_memory_barrier(); // against event_slot_pin(), which counts its user before it looks here
     if (pg_atomic_read_u32(&notifier_slot->users) == 0 && !notifier_work_waits() &&
-        !backlog_wanted()) {
+        !backlog_wanted() && !backlog_offers_open()) {
         notifier_slot->caught_up = true;
         let_go();
         leave = true;
@@ -227,7 +227,7 @@ static bool wait_for_work(TimestampTz quiet_since) {
     pg_atomic_write_u32(&notifier_slot->idle, 1);
     pg_memory_barrier();
     if (!notifier_work_waits() && !backlog_due() && !wanted_away())
-        pause_for(1000, true);
+        pause_for(backlog_pause(1000), true);
     pg_atomic_write_u32(&notifier_slot->idle, 0);
     if (notifier_work_waits() || backlog_due() || wanted_away())
         return true;

@@ -37,8 +37,7 @@ static bool capped_due(const Site* site, PoolState* pool) {
            pool->parked[static_cast<int>(core::State::open_cap)] > 0;
 }
 
-// Asks those members anew whom the clock alone may have made eligible, or not any more.
-static void recheck(Site* site, PoolState* pool) {
+void pool_recheck(Site* site, PoolState* pool) {
     bool capped = capped_due(site, pool);
     bool steady = pool_steady(pool, site->zones->now);
     if (steady && !capped)
@@ -97,7 +96,7 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
     TenantBlock* block = site->block;
     PoolState* pool = block->pool(pool_index);
     core::FairQueue queue = block->queue(pool);
-    recheck(site, pool);
+    pool_recheck(site, pool);
     site->filter = takes_filter(site, pool);
     site->extra = pool->by_value ? lead_extra(site, pool) : 0;
     for (;;) {
@@ -171,10 +170,12 @@ static bool try_rep(Site* site, Pick* result) {
     return true;
 }
 
-// In a pool that gives nothing out the lead waits for who takes it.
-static bool stays_in(Site* site, int32 pool_index, Pick* result) {
-    const PoolState* pool = site->block->pool(pool_index);
-    if (pool->mode == PoolMode::push)
+// Whether the lead goes no further: somebody has it, or it waits here for who takes it.
+static bool ask_pool(Site* site, int32 pool_index, Pick* result) {
+    PoolState* pool = site->block->pool(pool_index);
+    if (pool->mode == PoolMode::push || pool->id == site->request->push_pool)
+        return try_pool(site, pool_index, result);
+    if (pool->mode == PoolMode::broadcast && !offer_to_members(site, pool, result))
         return false;
     result->waits_in = pool->id;
     return true;
@@ -195,7 +196,7 @@ static void try_all(Site* site, Pick* result) {
             chain[count++] = pool;
     }
     for (int32 i = 0; i < count; i++) {
-        if (stays_in(site, chain[i], result) || try_pool(site, chain[i], result)) {
+        if (ask_pool(site, chain[i], result)) {
             result->overflowed = site->block->pool(chain[i])->id != request->pool;
             return;
         }

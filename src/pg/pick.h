@@ -23,6 +23,7 @@ struct PickRequest {
     double value = 0;          // of the lead; 0: not known
     const int64* avoid = NULL; // reps who do not get the lead again
     int32 avoid_count = 0;
+    int32 push_pool = 0; // id of a pool that gives this lead out, whatever its mode
 };
 
 struct Pick {
@@ -30,6 +31,10 @@ struct Pick {
     bool overflowed; // the taker, or the pool where it waits, is not the rule's own target
     bool memory_full;
     int32 waits_in; // not found: id of the pool, not of mode push, where it waits; 0: none
+    // who may claim it there and is told so; valid until the next pick
+    const int64* offered_to;
+    int32 offered_count;
+    int64 offer_window; // microseconds, 0: the offer has no end
     int64 rep;
     int32 pool; // id of the pool that gave the rep, 0: none
     DateADT day;
@@ -43,6 +48,9 @@ struct Pick {
     int64 ticket;
     TenantSlot* slot; // charged; NULL: a draft's own copy alone was
 };
+
+// More members than this are not told of one offer; all may claim it.
+constexpr int32 kMostOffered = 1000;
 
 // Finds a taker: the target, else the rule's overflow pool, else the pools' own overflow chains.
 // Charges the turn, notes it for this transaction and fills in the explanation.

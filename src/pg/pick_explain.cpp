@@ -14,7 +14,7 @@ core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 mem
     return tried;
 }
 
-static void describe_member(Site* site, core::Candidate* c, int32 member, int32 picked) {
+void describe_member(Site* site, core::Candidate* c, int32 member, int32 picked) {
     TenantBlock* block = site->block;
     const MemberState* m = block->member(member);
     const RepState* rep = block->rep(m->rep);

@@ -34,6 +34,8 @@ struct Site {
     int32 unskilled; // active ones without the skills
     int32 gave_up;   // active ones with the skills who do not get the lead again
 
+    int32 offer_end; // of those who are offered the lead: the last one's place
+
     CandidateVisitor visit; // of a rehearsal
     void* context;
 };
@@ -80,6 +82,13 @@ void filter_members(Site* site, PoolState* pool);
 core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members);
 // Tells what asking the pool came to: picked is the member's index in the block, or -1.
 void explain_pool(Site* site, int32 pool_index, int32 picked);
+// Why a member was, or was not, the one to receive the lead.
+void describe_member(Site* site, core::Candidate* candidate, int32 member, int32 picked);
+
+// pick_offer.cpp: finds whom the lead is offered to, and tells of it; false: nobody may take it.
+bool offer_to_members(Site* site, PoolState* pool, Pick* result);
+// pick.cpp: asks those members anew whom the clock alone may have made eligible, or not any more.
+void pool_recheck(Site* site, PoolState* pool);
 
 // pick.cpp, for who charges a turn another way. An action decides under the tenant's lock and fills
 // in the pick; what it has found is then noted for the transaction. Where shared memory is full the

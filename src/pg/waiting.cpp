@@ -33,6 +33,17 @@ void waiting_score(const LeadTable* table, const Lead* lead, RecordRow* row) {
     row->has_score = !isnull && score_from(table->score_type, value, &row->score);
 }
 
+void waiting_offer(const Pick* picked, RecordRow* row) {
+    Datum* reps = static_cast<Datum*>(palloc(sizeof(Datum) * picked->offered_count));
+    for (int i = 0; i < picked->offered_count; i++)
+        reps[i] = Int64GetDatum(picked->offered_to[i]);
+    row->offered_to = PointerGetDatum(construct_array(
+        reps, picked->offered_count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+    pfree(reps);
+    row->offered_until =
+        picked->offer_window == 0 ? DT_NOEND : row->decided_at + picked->offer_window;
+}
+
 bool waiting_same_needs(Datum a, Datum b) {
     if (a == 0 || b == 0)
         return a == b;

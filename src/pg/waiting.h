@@ -12,5 +12,7 @@
 Datum waiting_needs(const Needs* needs);
 // The lead's score, into the row.
 void waiting_score(const LeadTable* table, const Lead* lead, RecordRow* row);
-// Are two of them the same?
+// Whom the lead is offered to and until when, into a row whose decided_at is known.
+void waiting_offer(const Pick* picked, RecordRow* row);
+// Are two lists of needs the same?
 bool waiting_same_needs(Datum a, Datum b);

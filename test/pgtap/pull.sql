@@ -3,6 +3,7 @@
 BEGIN;
 SELECT no_plan();
 SET LOCAL client_min_messages = warning;
+SET LOCAL statement_timeout = '60s';
 -- so that the worker does not give anything out meanwhile
 SET LOCAL leadroute.backlog = off;
 
