@@ -180,6 +180,7 @@ TEST(Explanation, EveryStateHasItsNameAndItsFields) {
         R"({"rep":1,"state":"unskilled"})",
         R"({"rep":1,"state":"lower_tier"})",
         R"({"rep":1,"state":"gave_up"})",
+        R"({"rep":1,"state":"offered"})",
     };
     for (int state = 0; state < core::kStates; state++) {
         Explanation e{};
