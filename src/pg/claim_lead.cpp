@@ -327,8 +327,7 @@ static int execute(ClaimTable* table, Statement statement, const ClaimKey* key, 
 
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was) {
     bool done;
-    if (table->is_direct &&
-        direct_lock(&table->direct, key->value, key->tenant, skip, &done, was))
+    if (table->is_direct && direct_lock(&table->direct, key->value, key->tenant, skip, &done, was))
         return done ? LeadLock::locked : LeadLock::skipped;
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;

@@ -30,8 +30,8 @@ struct ClaimPick {
 };
 
 // Charges the member of the request's pool, who is the request's rep, with a lead of these needs;
-// working hours and absences are no bar: who takes a lead is there. It takes a turn of the pool, due
-// to all members as one that the pool gives out.
+// working hours and absences are no bar: who takes a lead is there. It takes a turn of the pool,
+// due to all members as one that the pool gives out.
 void pick_claim(const PickRequest* request, ClaimPick* result);
 // Whether that would be barred now; charges nothing. Shared memory that is full is no bar.
 ClaimBar claim_bar(const PickRequest* request);
