@@ -260,6 +260,7 @@ AS $$
         'INSERT, UPDATE, DELETE ON leadroute.rep, leadroute.pool, leadroute.pool_member, leadroute.rule',
         'INSERT, UPDATE, DELETE ON leadroute.territory, leadroute.territory_entry',
         'INSERT, UPDATE, DELETE ON leadroute.calendar, leadroute.calendar_hours, leadroute.calendar_holiday, leadroute.rep_absence',
+        'INSERT, UPDATE, DELETE ON leadroute.sla_policy, leadroute.sla_step',
         'DELETE ON leadroute.presence',
         'UPDATE ON leadroute.lead_table',
         'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert']
@@ -267,7 +268,7 @@ AS $$
         'SELECT ON leadroute.decision, leadroute.open_assignment, leadroute.queue, leadroute.pool_state',
         'SELECT ON leadroute.assignment, leadroute.unmanaged_lead, leadroute.activity',
         -- without event_salt
-        'SELECT (id, name, key_column, owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on, location_column, score_column, value_expression, notify_key, attached_at, version, changed_at, sticky_author, value_author) ON leadroute.lead_table',
+        'SELECT (id, name, key_column, owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on, location_column, score_column, value_expression, sla, notify_key, attached_at, version, changed_at, sticky_author, value_author) ON leadroute.lead_table',
         'SELECT (tenant, id, name) ON leadroute.rep, leadroute.pool, leadroute.rule']
         || CASE WHEN level <> 'rep' THEN ARRAY['SELECT ON leadroute.alert',
             'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert'] END

@@ -168,8 +168,12 @@ AS $$
 DECLARE
     users text;
 BEGIN
-    SELECT string_agg(format('rep %s', u.id), ', ') INTO users FROM (
-        SELECT r.id FROM leadroute.rep r WHERE r.tenant = OLD.tenant AND r.calendar = OLD.name ORDER BY r.id LIMIT 10) u;
+    SELECT string_agg(u.user_name, ', ') INTO users FROM (
+        (SELECT format('rep %s', r.id) FROM leadroute.rep r
+         WHERE r.tenant = OLD.tenant AND r.calendar = OLD.name ORDER BY r.id LIMIT 10)
+        UNION ALL
+        (SELECT format('policy "%s"', s.name) FROM leadroute.sla_policy s
+         WHERE s.tenant = OLD.tenant AND s.calendar = OLD.name ORDER BY s.name LIMIT 10)) u (user_name);
     IF users IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR006',
             MESSAGE = format('calendar "%s" is in use', OLD.name), DETAIL = format('By %s.', users),
@@ -181,7 +185,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._check_calendar_unused() IS
-    'Refuses (LR006) to delete a calendar that reps use; takes its hours and holidays along.';
+    'Refuses (LR006) to delete a calendar that reps or policies use; takes its hours and holidays along.';
 CREATE TRIGGER "0_unused" AFTER DELETE ON leadroute.calendar
     FOR EACH ROW EXECUTE FUNCTION leadroute._check_calendar_unused();
 
@@ -192,6 +196,7 @@ BEGIN
     UPDATE leadroute.calendar_hours h SET calendar = NEW.name WHERE h.tenant = NEW.tenant AND h.calendar = OLD.name;
     UPDATE leadroute.calendar_holiday h SET calendar = NEW.name WHERE h.tenant = NEW.tenant AND h.calendar = OLD.name;
     UPDATE leadroute.rep r SET calendar = NEW.name WHERE r.tenant = NEW.tenant AND r.calendar = OLD.name;
+    UPDATE leadroute.sla_policy s SET calendar = NEW.name WHERE s.tenant = NEW.tenant AND s.calendar = OLD.name;
     RETURN NULL;
 END
 $$;

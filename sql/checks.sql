@@ -137,7 +137,6 @@ AS $$
 DECLARE
     on_conflict CONSTANT boolean := leadroute._on_conflict();
     added CONSTANT boolean := TG_OP = 'INSERT';
-    later CONSTANT text := CASE WHEN NEW.sla IS NOT NULL THEN 'sla' END;
     problem text[];
 BEGIN
     problem := CASE
@@ -209,9 +208,6 @@ BEGIN
         WHEN NEW.overflow_pool = NEW.name THEN ARRAY[
             format('pool "%s" cannot overflow into itself', NEW.name),
             'The overflow pool is asked when nobody in this pool is eligible.', 'Name another pool, or NULL.']
-        WHEN later IS NOT NULL THEN ARRAY[
-            format('%s is not available in this version', later), format('It was given for pool "%s".', NEW.name),
-            'Leave it out.']
         WHEN NOT on_conflict AND EXISTS (SELECT FROM leadroute.pool p WHERE p.tenant = NEW.tenant
             AND p.name = NEW.name AND (added OR p.id <> NEW.id)) THEN ARRAY[
             format('pool "%s" exists already', NEW.name), 'Names are unique within a tenant.', 'Give another name.']
@@ -321,7 +317,6 @@ AS $$
 DECLARE
     on_conflict CONSTANT boolean := leadroute._on_conflict();
     added CONSTANT boolean := TG_OP = 'INSERT';
-    later CONSTANT text := CASE WHEN NEW.sla IS NOT NULL THEN 'sla' END;
     namesake leadroute.rule;
     problem text[];
 BEGIN
@@ -343,9 +338,6 @@ BEGIN
             'Name an attached table; leave condition and active out for true.']
         WHEN NEW.position IS NULL THEN ARRAY[
             format('rule "%s" has no position', NEW.name), 'Rules are tried by ascending position.', 'Give a number.']
-        WHEN later IS NOT NULL THEN ARRAY[
-            format('%s is not available in this version', later),
-            format('It was given for rule "%s".', NEW.name), 'Leave it out.']
         WHEN num_nonnulls(NEW.pool, NEW.rep, NEW.territory) <> 1 THEN ARRAY[
             format('rule "%s" has %s', NEW.name,
                 CASE num_nonnulls(NEW.pool, NEW.rep, NEW.territory) WHEN 0 THEN 'no target' WHEN 2 THEN 'two targets' ELSE 'three targets' END),

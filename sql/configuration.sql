@@ -24,6 +24,8 @@ BEGIN
         ('calendar_hours', '{calendar,weekday,opens}', true, true),
         ('calendar_holiday', '{calendar,day}', true, true),
         ('rep_absence', '{rep,during}', true, true),
+        ('sla_policy', '{id}', true, true),
+        ('sla_step', '{id}', true, true),
         ('presence', NULL, false, true)) AS v (name, key, followed, restored)
     LOOP
         IF t.followed THEN

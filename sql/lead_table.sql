@@ -33,7 +33,7 @@ DECLARE
 BEGIN
     -- event_salt is for admins alone
     SELECT t.id, t.name, t.key_column, t.owner_column, t.tenant_column, t.fallback_pool, t.manager, t.sticky_on,
-        t.sticky_window, t.reroute_on, t.location_column, t.score_column, t.value_expression, t.notify_key, NULL, t.attached_at,
+        t.sticky_window, t.reroute_on, t.location_column, t.score_column, t.value_expression, t.sla, t.notify_key, NULL, t.attached_at,
         t.version, t.changed_at, t.sticky_author, t.value_author
     INTO found_row FROM leadroute.lead_table t WHERE t.name = _require_attached.name;
     IF found_row.id IS NULL THEN

@@ -15,6 +15,8 @@ BEGIN
         PERFORM FROM leadroute.rep r WHERE r.tenant = _missing.tenant AND r.id = _missing.name::bigint;
     ELSIF kind = 'territory' THEN
         PERFORM FROM leadroute.territory t WHERE t.tenant = _missing.tenant AND t.name = _missing.name;
+    ELSIF kind = 'sla_policy' THEN
+        PERFORM FROM leadroute.sla_policy s WHERE s.tenant = _missing.tenant AND s.name = _missing.name;
     ELSIF kind = 'calendar' THEN
         PERFORM FROM leadroute.calendar c WHERE c.tenant = _missing.tenant AND c.name = _missing.name;
     ELSE
@@ -27,7 +29,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute._missing(text, bigint, text, text) IS
-    'Message, detail and hint when there is no such rep, pool, territory or calendar; NULL when there is, or none is named.';
+    'Message, detail and hint when there is no such rep, pool, territory, calendar or sla_policy; NULL when there is, or none is named.';
 
 CREATE FUNCTION leadroute._missing_fallback(attachment leadroute.lead_table) RETURNS text[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -35,11 +37,12 @@ AS $$
     -- With a tenant column each tenant has, or has not, a pool and a rep of its own.
     SELECT coalesce(
         leadroute._missing('rep', 0, attachment.manager::text, format('Lead table "%s" names it', attachment.name)),
-        leadroute._missing('pool', 0, attachment.fallback_pool, format('Lead table "%s" names it', attachment.name)))
+        leadroute._missing('pool', 0, attachment.fallback_pool, format('Lead table "%s" names it', attachment.name)),
+        leadroute._missing('sla_policy', 0, attachment.sla, format('Lead table "%s" names it', attachment.name)))
     WHERE attachment.tenant_column IS NULL
 $$;
 COMMENT ON FUNCTION leadroute._missing_fallback(leadroute.lead_table) IS
-    '_missing() for a lead table''s fallback pool and manager.';
+    '_missing() for a lead table''s fallback pool, manager and policy.';
 
 CREATE FUNCTION leadroute._check_references() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -115,6 +118,10 @@ AS $$
     UNION ALL SELECT format('pool "%s"', p.name) FROM leadroute.pool p
     WHERE p.tenant = _users_of.tenant AND CASE kind WHEN 'rep' THEN p.manager = _users_of.id
         WHEN 'pool' THEN p.overflow_pool = _users_of.name END
+    UNION ALL SELECT format('policy "%s"', s.name) FROM leadroute.sla_policy s
+    WHERE kind = 'pool' AND s.tenant = _users_of.tenant AND s.recycle_pool = _users_of.name
+    UNION ALL SELECT format('a step of policy "%s"', s.policy) FROM leadroute.sla_step s
+    WHERE kind = 'pool' AND s.tenant = _users_of.tenant AND s.pool = _users_of.name
     UNION ALL SELECT format('rep %s as the manager', s.id) FROM leadroute.rep s
     WHERE kind = 'rep' AND s.tenant = _users_of.tenant AND s.manager = _users_of.id
     UNION ALL SELECT format('lead table "%s"', t.name) FROM leadroute.lead_table t

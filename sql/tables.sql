@@ -16,6 +16,7 @@ CREATE TABLE leadroute.rep (
     db_role name,
     timezone text NOT NULL DEFAULT 'UTC',
     calendar text,
+    sla text,
     skills jsonb NOT NULL DEFAULT '{}',
     daily_cap integer,
     open_cap integer,
@@ -46,6 +47,7 @@ COMMENT ON COLUMN leadroute.rep.team IS 'Free text.';
 COMMENT ON COLUMN leadroute.rep.db_role IS 'The database role the rep works as, if any.';
 COMMENT ON COLUMN leadroute.rep.timezone IS 'Time zone by full name; the rep''s day, and so the daily cap, begins at its midnight.';
 COMMENT ON COLUMN leadroute.rep.calendar IS 'Working hours, by the name of a calendar; NULL: any time.';
+COMMENT ON COLUMN leadroute.rep.sla IS 'First-touch policy of the rep''s leads, unless their rule names one; NULL: the pool''s, else the lead table''s.';
 COMMENT ON COLUMN leadroute.rep.skills IS 'Levels by skill, as {"enterprise": 3, "licence:TX": 1}; what rule.needs asks for.';
 COMMENT ON COLUMN leadroute.rep.daily_cap IS 'Most leads in one day, over all pools; NULL is no cap, 0 is none at all.';
 COMMENT ON COLUMN leadroute.rep.open_cap IS 'Capacity: most open leads at a time, over all pools, with those given by hand counted; NULL is no limit, 0 is none at all. An episode that ends frees it when that is committed.';
@@ -117,7 +119,7 @@ COMMENT ON COLUMN leadroute.pool.catch_up IS 'What a joiner or returner is owed:
 COMMENT ON COLUMN leadroute.pool.catch_up_limit IS 'Turns, or with the method value units of value, with catch_up = bounded.';
 COMMENT ON COLUMN leadroute.pool.presence_required IS 'True: only members who are signed in (sign_in) receive leads.';
 COMMENT ON COLUMN leadroute.pool.manager IS 'The rep who receives the pool''s alerts where a rep has no manager.';
-COMMENT ON COLUMN leadroute.pool.sla IS 'First-touch policy; not available in this version.';
+COMMENT ON COLUMN leadroute.pool.sla IS 'First-touch policy of the leads that it gives out, unless their rule or rep names one; NULL: the lead table''s.';
 COMMENT ON COLUMN leadroute.pool.overflow_pool IS 'Asked when nobody in this pool is eligible.';
 COMMENT ON COLUMN leadroute.pool.claim_daily IS 'Most leads that a member claims from this pool in one day of the rep''s time zone; NULL is no limit, 0 is none at all.';
 COMMENT ON COLUMN leadroute.pool.claim_open IS 'Most leads claimed from this pool that a member has open at a time; NULL is no limit, 0 is none at all.';
@@ -188,6 +190,7 @@ CREATE TABLE leadroute.lead_table (
     location_column name,
     score_column name,
     value_expression text,
+    sla text,
     notify_key boolean NOT NULL DEFAULT true,
     event_salt uuid NOT NULL DEFAULT gen_random_uuid(),
     attached_at timestamptz NOT NULL DEFAULT now(),
@@ -215,6 +218,7 @@ COMMENT ON COLUMN leadroute.lead_table.location_column IS 'Column of type point,
 COMMENT ON COLUMN leadroute.lead_table.score_column IS 'Column of a number type that says how good a lead is: of leads that wait with the same priority the one with the highest score comes first, one without a score last; may be changed.';
 COMMENT ON COLUMN leadroute.lead_table.value_expression IS 'SQL expression over the lead that gives a number: what the lead is worth, for pools with the method value; may be changed. A lead for which it is NULL, not above 0, not finite or an error counts as the pool''s leads so far on average, or as 1. Values are taken in 1/1024, up to 1000000000.';
 COMMENT ON COLUMN leadroute.lead_table.value_author IS 'The role with whose rights value_expression is evaluated: who wrote it. Only a superuser may name another; without that role no lead has a value, with an alert.';
+COMMENT ON COLUMN leadroute.lead_table.sla IS 'First-touch policy, by name in the lead''s tenant, of leads for which neither rule nor rep nor pool names one; NULL: none. May be changed.';
 COMMENT ON COLUMN leadroute.lead_table.notify_key IS 'False leaves the lead''s key out of notifications.';
 COMMENT ON COLUMN leadroute.lead_table.event_salt IS 'Part of the ids of its events and of the hashes of its contacts, so that neither a key nor a contact can be guessed from one.';
 COMMENT ON COLUMN leadroute.lead_table.sticky_author IS 'The role with whose rights sticky_on is evaluated: who wrote it. Only a superuser may name another; a role that is missing makes sticky_on inactive, with an alert.';
@@ -275,7 +279,7 @@ COMMENT ON COLUMN leadroute.rule.pool IS 'Target: the pool that gives the lead o
 COMMENT ON COLUMN leadroute.rule.rep IS 'Target: this rep.';
 COMMENT ON COLUMN leadroute.rule.territory IS 'Target: the pool or rep of the territory''s entry for the lead''s key; a lead whose key is not found goes on to the next rule.';
 COMMENT ON COLUMN leadroute.rule.overflow_pool IS 'Asked when nobody in the target is eligible, before the pool''s own overflow_pool.';
-COMMENT ON COLUMN leadroute.rule.sla IS 'First-touch policy; not available in this version.';
+COMMENT ON COLUMN leadroute.rule.sla IS 'First-touch policy of the leads that match; NULL: the rep''s, else the pool''s, else the lead table''s.';
 COMMENT ON COLUMN leadroute.rule.label IS 'JSON object kept on the record and written to lead columns of the same names.';
 COMMENT ON COLUMN leadroute.rule.active IS 'False: the rule is not tried.';
 COMMENT ON COLUMN leadroute.rule.valid IS 'The rule is tried within this period only; NULL: always.';

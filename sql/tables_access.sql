@@ -45,7 +45,7 @@ COMMENT ON COLUMN leadroute.config_change.id IS 'Unique within the tenant.';
 COMMENT ON COLUMN leadroute.config_change.changed_at IS 'The clock at the change.';
 COMMENT ON COLUMN leadroute.config_change.changed_by IS 'The role whose rights were used: current_user.';
 COMMENT ON COLUMN leadroute.config_change.login IS 'The role that had logged in: session_user.';
-COMMENT ON COLUMN leadroute.config_change.table_name IS 'rep, pool, pool_member, rule, territory, territory_entry, lead_table, access, calendar, calendar_hours, calendar_holiday or rep_absence.';
+COMMENT ON COLUMN leadroute.config_change.table_name IS 'rep, pool, pool_member, rule, territory, territory_entry, lead_table, access, calendar, calendar_hours, calendar_holiday, rep_absence, sla_policy or sla_step.';
 COMMENT ON COLUMN leadroute.config_change.key IS 'Which row: {"id": 3}, for pool_member {"pool": "sales", "rep": 3}.';
 COMMENT ON COLUMN leadroute.config_change.version IS 'The row''s version after the change; 0 for territory_entry, whose rows have none.';
 COMMENT ON COLUMN leadroute.config_change.old IS 'The row before; NULL where it is new.';

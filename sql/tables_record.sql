@@ -49,6 +49,11 @@ CREATE TABLE leadroute.assignment (
     offered_until timestamptz,
     tank_pool integer,
     tank_at timestamptz,
+    sla integer,
+    next_step_at timestamptz,
+    stepped interval,
+    breached_at timestamptz,
+    hops integer,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -78,8 +83,8 @@ CREATE INDEX assignment_offered ON leadroute.assignment (offered_until)
 CREATE INDEX assignment_ended_at ON leadroute.assignment (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX assignment_contact ON leadroute.assignment (tenant, lead_table, contact, decided_at)
     WHERE contact IS NOT NULL AND rep IS NOT NULL;
-CREATE INDEX assignment_due ON leadroute.assignment (due_at)
-    WHERE due_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
+CREATE INDEX assignment_due ON leadroute.assignment (next_step_at)
+    WHERE next_step_at IS NOT NULL AND ended_at IS NULL AND touched_at IS NULL;
 
 COMMENT ON TABLE leadroute.assignment IS
     'The record: one row per episode of a lead with one rep, or with one queue. Its key is (tenant, lead_table, lead_id, episode), kept by two partial unique indexes instead of a primary key: assignment_open allows one open episode per lead, assignment_ended keeps the ended ones apart. Shared memory is a cache of this table and follows edits made by SQL.';
@@ -95,7 +100,7 @@ COMMENT ON INDEX leadroute.assignment_tank IS 'The shark tank, pool by pool and 
 COMMENT ON INDEX leadroute.assignment_offered IS 'Offers by the time at which they end.';
 COMMENT ON INDEX leadroute.assignment_ended_at IS 'Episodes that ended lately, for their events.';
 COMMENT ON INDEX leadroute.assignment_contact IS 'Who has had a contact, the latest last; empty where no lead table has a sticky_on.';
-COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by due time.';
+COMMENT ON INDEX leadroute.assignment_due IS 'Untouched leads by the time of the next step of their policy: what is due is found by it.';
 COMMENT ON COLUMN leadroute.assignment.tenant IS 'The lead''s tenant.';
 COMMENT ON COLUMN leadroute.assignment.ticket IS 'Number of the deciding transaction within the tenant; tells which rows a checkpoint includes.';
 COMMENT ON COLUMN leadroute.assignment.decided_at IS 'The clock at the pick.';
@@ -113,10 +118,10 @@ COMMENT ON COLUMN leadroute.assignment.tag IS 'The rep''s start tag in the pool'
 COMMENT ON COLUMN leadroute.assignment.lead_id IS 'The lead''s key in its output form.';
 COMMENT ON COLUMN leadroute.assignment.method IS 'How the owner was found: push, overflow, sticky (the known owner of its contact), manual and others.';
 COMMENT ON COLUMN leadroute.assignment.explanation IS 'Why, encoded; read it with leadroute.why() or leadroute.why_json().';
-COMMENT ON COLUMN leadroute.assignment.due_at IS 'When the first touch is due.';
+COMMENT ON COLUMN leadroute.assignment.due_at IS 'When the first touch is due; infinity: in business time that never comes. NULL: no policy.';
 COMMENT ON COLUMN leadroute.assignment.touched_at IS 'The first touch.';
 COMMENT ON COLUMN leadroute.assignment.ended_at IS 'When the episode ended; NULL while it is open.';
-COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, released, routed, rerouted, claimed, deleted, moved, detached, dropped, truncated, closed.';
+COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, released, routed, rerouted, claimed, breached, deleted, moved, detached, dropped, truncated, closed.';
 COMMENT ON COLUMN leadroute.assignment.label IS 'The label of the rule that matched.';
 COMMENT ON COLUMN leadroute.assignment.given_by IS 'The database role that gave or released the lead by hand: what SET ROLE said, else the session''s user.';
 COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever gave or released it.';
@@ -131,6 +136,11 @@ COMMENT ON COLUMN leadroute.assignment.offered_to IS 'The members to whom a lead
 COMMENT ON COLUMN leadroute.assignment.offered_until IS 'When the offer ends and the lead is given out; infinity: when somebody claims it.';
 COMMENT ON COLUMN leadroute.assignment.tank_pool IS 'Id of the pool whose members may take the lead from its rep, who has not touched it in time: it is in the shark tank until it is touched or taken.';
 COMMENT ON COLUMN leadroute.assignment.tank_at IS 'Since when it is in the shark tank.';
+COMMENT ON COLUMN leadroute.assignment.sla IS 'Id of the first-touch policy in force when the rep received the lead.';
+COMMENT ON COLUMN leadroute.assignment.next_step_at IS 'When the policy''s next step is to be done unless the lead is touched; NULL: there is none left.';
+COMMENT ON COLUMN leadroute.assignment.stepped IS 'The steps up to this time after the assignment, as the policy counts it, are done.';
+COMMENT ON COLUMN leadroute.assignment.breached_at IS 'When it was found that the first touch had not come in time.';
+COMMENT ON COLUMN leadroute.assignment.hops IS 'How often the lead has been taken from a rep who missed it, since it came, or to a recycle bin; NULL: never.';
 COMMENT ON COLUMN leadroute.assignment.contact IS 'Hash of what sticky_on of the lead table said of the lead; NULL: it has no contact.';
 COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket; set by leadroute.';
 COMMENT ON COLUMN leadroute.assignment.credit_day IS 'True: credited back with the day''s cap.';

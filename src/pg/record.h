@@ -35,6 +35,7 @@ struct RecordRow {
     Datum offered_to;          // bigint[], 0: not offered
     TimestampTz offered_until; // with offered_to
     bool has_score, at_front;
+    bool pool_bound; // with or without a rep
 
     Oid assignment; // relation to write to
     bool has_rep, has_day, has_deficit, has_label, has_contact;

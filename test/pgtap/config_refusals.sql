@@ -1,7 +1,7 @@
 -- What configuration is refused when it is written: each with its SQLSTATE, a detail and a hint, and
 -- nothing of it is stored.
 BEGIN;
-SELECT plan(153);
+SELECT plan(151);
 SET LOCAL client_min_messages = warning;
 
 -- Passes when the statement is refused with the SQLSTATE, a message like the pattern, a detail and a
@@ -108,9 +108,6 @@ SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, catch_up, catch
 FROM unnest(ARRAY['NULL, NULL', '''some'', NULL', '''bounded'', NULL', '''bounded'', -1', '''bounded'', ''NaN''',
     '''bounded'', ''Infinity''', '''none'', 3', '''full'', 3']) v;
 SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, %s) VALUES (''x'', %s)', k, v), 'LR005',
-    k || ' is not available', 'pool: ' || k)
-FROM (VALUES ('sla', '''gold''')) AS x (k, v);
-SELECT pg_temp.refused(format('INSERT INTO leadroute.pool (name, %s) VALUES (''x'', %s)', k, v), 'LR005',
     '(' || k || ' .* (is negative|is out of range|is NULL)|unknown ' || k || ')', format('pool: %s %s', k, v))
 FROM (VALUES ('claim_daily', '-1'), ('claim_open', '-1'), ('claim_delay', '''-1 second'''), ('claim_exclusive', '''-1 second'''),
     ('offer_window', '''0'''), ('offer_window', '''-1 second'''), ('offer_window', '''11 years'''), ('claim_blind', 'NULL'),
@@ -159,7 +156,6 @@ SELECT pg_temp.refused(format('INSERT INTO leadroute.rule (lead_table, position,
     'LR005', p, 'rule: ' || d)
 FROM (VALUES ('active', 'true', 'no target', 'no target'), ('pool, rep', '''a'', 1', 'two targets', 'two targets'),
     ('pool, territory', '''a'', ''t''', 'two targets', 'pool and territory'),
-    ('pool, sla', '''a'', ''gold''', 'sla is not available', 'sla'),
     ('pool, overflow_pool', '''a'', ''a''', 'into its own pool', 'overflows into its own pool'),
     ('pool, label', '''a'', ''[1]''', 'not a JSON object', 'label is an array'),
     ('pool, label', '''a'', ''null''', 'not a JSON object', 'label is null'),
