@@ -1,15 +1,13 @@
 // Business time against known dates, on the days when clocks change, and against a model that asks
 // for each minute what the clock on the wall shows. Public holidays: date-holidays 3.37.0 (CC
 // BY-SA).
-#include "business_time.h"
+#include "calendars.h"
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <random>
-#include <vector>
 
 namespace leadroute::test {
 namespace {
@@ -17,55 +15,6 @@ namespace {
 using core::HoursSpan;
 using core::Offset;
 using core::Window;
-
-constexpr int64_t kMinute = 60 * core::kMicrosPerSecond;
-constexpr int64_t kHour = 60 * kMinute;
-
-int32_t day(int year, unsigned month, unsigned of_month) {
-    using namespace std::chrono;
-    auto epoch = sys_days{
-        year_month_day{std::chrono::year{2000}, std::chrono::month{1}, std::chrono::day{1}}};
-    auto date = sys_days{year_month_day{std::chrono::year{year}, std::chrono::month{month},
-                                        std::chrono::day{of_month}}};
-    return static_cast<int32_t>((date - epoch).count());
-}
-
-int64_t utc(int year, unsigned month, unsigned of_month, int64_t hour = 0, int64_t minute = 0) {
-    return day(year, month, of_month) * core::kMicrosPerDay + hour * kHour + minute * kMinute;
-}
-
-const std::vector<Offset> kUtc = {{utc(2025, 1, 1), 0}};
-const std::vector<Offset> kIndia = {{utc(2025, 1, 1), 19800}};
-const std::vector<Offset> kBerlin = {
-    {utc(2025, 10, 26, 1), 3600}, {utc(2026, 3, 29, 1), 7200}, {utc(2026, 10, 25, 1), 3600}};
-const std::vector<Offset> kNewYork = {
-    {utc(2025, 11, 2, 6), -18000}, {utc(2026, 3, 8, 7), -14400}, {utc(2026, 11, 1, 6), -18000}};
-// The clock goes from 24:00 of the last Thursday back to 23:00, as in Cairo.
-const std::vector<Offset> kCairo = {
-    {utc(2025, 10, 30, 21), 7200}, {utc(2026, 4, 23, 22), 10800}, {utc(2026, 10, 29, 21), 7200}};
-
-struct Calendar {
-    std::vector<HoursSpan> spans;
-    std::vector<int32_t> holidays;
-    core::WorkWeek week() const {
-        return {spans.data(), static_cast<int32_t>(spans.size()), holidays.data(),
-                static_cast<int32_t>(holidays.size())};
-    }
-};
-
-Calendar office() {
-    Calendar calendar;
-    for (int32_t weekday = 1; weekday <= 5; weekday++)
-        calendar.spans.push_back({weekday, 9 * kHour, 17 * kHour});
-    return calendar;
-}
-
-Calendar daily(int64_t opens, int64_t closes) {
-    Calendar calendar;
-    for (int32_t weekday = 1; weekday <= 7; weekday++)
-        calendar.spans.push_back({weekday, opens, closes});
-    return calendar;
-}
 
 std::vector<Window> windows(const Calendar& calendar, const std::vector<Offset>& zone, int64_t from,
                             int64_t to) {
@@ -239,33 +188,6 @@ TEST(BusinessTime, Around) {
     EXPECT_EQ(before, INT64_MIN);
     EXPECT_EQ(after, INT64_MAX);
     EXPECT_FALSE(core::is_open(nullptr, 0, 7));
-}
-
-// The rule of business_time.h, word by word.
-bool model(const Calendar& calendar, const std::vector<Offset>& zone, int64_t t) {
-    int64_t offset = zone.front().seconds;
-    for (const Offset& o : zone)
-        if (o.at <= t)
-            offset = o.seconds;
-    auto wall = std::chrono::microseconds(t + offset * core::kMicrosPerSecond);
-    auto today = std::chrono::floor<std::chrono::days>(wall);
-    int64_t time = (wall - today).count();
-    auto began = [&](const HoursSpan& span, int64_t of_day) {
-        for (int32_t holiday : calendar.holidays)
-            if (holiday == of_day)
-                return false;
-        auto date = std::chrono::sys_days{std::chrono::days(of_day + 10957)};
-        return span.weekday == static_cast<int32_t>(std::chrono::weekday{date}.iso_encoding());
-    };
-    for (const HoursSpan& span : calendar.spans) {
-        bool over = span.closes < span.opens;
-        int64_t end = over ? core::kMicrosPerDay : span.closes;
-        if (time >= span.opens && time < end && began(span, today.count()))
-            return true;
-        if (over && time < span.closes && began(span, today.count() - 1))
-            return true;
-    }
-    return false;
 }
 
 TEST(BusinessTime, AgreesWithAModelMinuteByMinute) {
