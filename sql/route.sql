@@ -92,10 +92,11 @@ CREATE FUNCTION leadroute._on_conflict() RETURNS boolean
 COMMENT ON FUNCTION leadroute._on_conflict() IS
     'True in a row trigger of an INSERT ... ON CONFLICT, which deals with duplicates itself.';
 
-CREATE FUNCTION leadroute._give(tenant bigint, rep bigint, OUT ticket bigint, OUT day date)
+CREATE FUNCTION leadroute._give(tenant bigint, rep bigint, sla integer, table_sla integer,
+    OUT ticket bigint, OUT day date, OUT given_at timestamptz, OUT policy integer, OUT due_at timestamptz, OUT next_step_at timestamptz)
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_give';
-COMMENT ON FUNCTION leadroute._give(bigint, bigint) IS
-    'Charges the rep''s day for a lead given by hand, in this transaction, and gives the ticket and the day for its record; NULL when the rep is not known.';
+COMMENT ON FUNCTION leadroute._give(bigint, bigint, integer, integer) IS
+    'Charges the rep''s day for a lead given by hand, in this transaction, and gives the ticket, the day and the moment for its record; NULLs when the rep is not known. Starts the clock of a policy: the first of these, else the rep''s, else the second; NULLs where there is none.';
 
 -- Shared memory.
 CREATE FUNCTION leadroute._pool_memory(tenant bigint,
@@ -255,6 +256,23 @@ $$;
 COMMENT ON FUNCTION leadroute._end_episode(integer, bigint, text, text) IS
     'Ends the lead''s open episode, and gives it with the number of the next one; NULLs where none was open.';
 
+CREATE FUNCTION leadroute._rule_sla(rule bigint, tenant bigint, previous_tenant bigint) RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.id FROM leadroute.rule r JOIN leadroute.sla_policy s ON s.tenant = r.tenant AND s.name = r.sla
+    WHERE r.tenant = _rule_sla.tenant AND r.id = _rule_sla.rule AND _rule_sla.previous_tenant = _rule_sla.tenant
+$$;
+COMMENT ON FUNCTION leadroute._rule_sla(bigint, bigint, bigint) IS 'The policy of a rule, by id; of a lead that came from another tenant none.';
+
+CREATE FUNCTION leadroute._other_sla(previous integer, table_policy text, tenant bigint, previous_tenant bigint) RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(CASE WHEN _other_sla.previous_tenant = _other_sla.tenant THEN previous END,
+        (SELECT s.id FROM leadroute.sla_policy s WHERE s.tenant = _other_sla.tenant AND s.name = table_policy))
+$$;
+COMMENT ON FUNCTION leadroute._other_sla(integer, text, bigint, bigint) IS
+    'The policy, by id, of a lead for which neither rule nor rep names one: the one it had, else its table''s.';
+
 CREATE FUNCTION leadroute._hand_over(attachment leadroute.lead_table, tenant bigint, lead_id text,
     owned boolean, rep bigint, reason text, previous_tenant bigint, remark text DEFAULT NULL,
     gives_up boolean DEFAULT false) RETURNS void
@@ -276,11 +294,14 @@ BEGIN
 
     IF owned THEN
         -- counts as used on the rep's day; may exceed the cap
-        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark, contact, avoid)
+        INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, method, rep, ticket, day, given_by, remark, contact, avoid,
+            decided_at, sla, due_at, next_step_at)
         SELECT tenant, attachment.id, lead_id, next_episode, 'manual', rep, coalesce(g.ticket, 0), g.day,
             leadroute._actor(), remark, ended.contact, CASE WHEN tenant = previous_tenant
-                THEN leadroute._without(ended.avoid, CASE WHEN gives_up THEN ended.rep END, rep) END
-        FROM leadroute._give(tenant, rep) g;
+                THEN leadroute._without(ended.avoid, CASE WHEN gives_up THEN ended.rep END, rep) END,
+            coalesce(g.given_at, clock_timestamp()), g.policy, g.due_at, g.next_step_at
+        FROM leadroute._give(tenant, rep, leadroute._rule_sla(ended.rule, tenant, previous_tenant),
+            leadroute._other_sla(ended.sla, attachment.sla, tenant, previous_tenant)) g;
     ELSE
         PERFORM leadroute._wait_again(attachment, tenant, lead_id, next_episode, ended, reason, remark);
     END IF;

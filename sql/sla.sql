@@ -242,6 +242,14 @@ COMMENT ON FUNCTION leadroute._follow_pool_sla() IS
 CREATE TRIGGER "0_rename_sla" AFTER UPDATE ON leadroute.pool
     FOR EACH ROW WHEN (OLD.name <> NEW.name) EXECUTE FUNCTION leadroute._follow_pool_sla();
 
+-- The clock ---------------------------------------------------------------------------------------
+
+CREATE FUNCTION leadroute._sla_at(tenant bigint, policy integer, rep bigint, start timestamptz, after interval)
+    RETURNS timestamptz
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_sla_at';
+COMMENT ON FUNCTION leadroute._sla_at(bigint, integer, bigint, timestamptz, interval) IS
+    'When so much time has passed since the start under a policy (its id) for a rep: business time where the policy counts that, by the calendars as they are now; infinity in a calendar without hours.';
+
 -- Access ----------------------------------------------------------------------------------------
 
 CREATE POLICY admin ON leadroute.sla_policy USING ((SELECT leadroute._everywhere('{admin}'))

@@ -55,9 +55,11 @@ struct Availability {
     core::Window* windows; // of all shifts, one after another
     ShiftState* shifts;
     RepShift* rep_shifts;
+    PolicyShift* policy_shifts; // sorted by policy
     RepAbsence* absences; // sorted by rep
     RepPresence* presences;
-    int32 window_count, shift_count, rep_shift_count, absence_count, presence_count;
+    int32 window_count, shift_count, rep_shift_count, policy_shift_count, absence_count;
+    int32 presence_count;
     TimestampTz horizon_from, horizon_until;
 };
 // Reads them under the active snapshot, within SPI, into `context`.
@@ -65,3 +67,18 @@ const Availability* availability_read(int64 tenant, MemoryContext context);
 void availability_room(const Availability* from, BlockRoom* room);
 // Into a block whose reps are there.
 void availability_fill(TenantBlock* block, const Availability* from);
+
+// The hours of a calendar, with the holidays from two days before `from` to two days after `to`.
+struct CalendarHours {
+    core::WorkWeek week;
+    core::HoursSpan* spans;
+    int32* holidays;
+};
+// Within SPI, under the active snapshot, into the current memory context.
+void calendar_hours_read(int64 tenant, Datum calendar, TimestampTz from, TimestampTz to,
+                         CalendarHours* hours);
+
+// The zone's offsets from `from` to `to`; a zone changes its offset a few times a year at most, and
+// what is beyond so many changes has the last one's.
+constexpr int32 kMostOffsets = 64;
+int32 zone_offsets(const char* name, TimestampTz from, TimestampTz to, core::Offset* out);

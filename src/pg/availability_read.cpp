@@ -73,18 +73,13 @@ static void read_absences(int64 tenant, Availability* out, MemoryContext context
 
 // --- working hours ---
 
-struct Hours {
-    core::WorkWeek week;
-    core::HoursSpan* spans;
-    int32* holidays;
-};
-
-static void read_hours(int64 tenant, Datum calendar, const Availability* out, Hours* hours) {
+void calendar_hours_read(int64 tenant, Datum calendar, TimestampTz from, TimestampTz to,
+                         CalendarHours* hours) {
     static const Oid types[] = {INT8OID, TEXTOID, DATEOID, DATEOID};
     // a day may be two off that of UTC
     Datum values[] = {Int64GetDatum(tenant), calendar,
-                      DateADTGetDatum((DateADT)(out->horizon_from / USECS_PER_DAY - 4)),
-                      DateADTGetDatum((DateADT)(out->horizon_until / USECS_PER_DAY + 4))};
+                      DateADTGetDatum((DateADT)(from / USECS_PER_DAY - 4)),
+                      DateADTGetDatum((DateADT)(to / USECS_PER_DAY + 4))};
     SPITupleTable* rows = run(&hours_plan,
                               "SELECT weekday, opens, closes FROM leadroute.calendar_hours"
                               " WHERE tenant = $1 AND calendar = $2",
@@ -109,11 +104,7 @@ static void read_hours(int64 tenant, Datum calendar, const Availability* out, Ho
     hours->week.holidays = hours->holidays;
 }
 
-// The zone's offsets from `from` to `to`; a zone changes its offset a few times a year at most.
-constexpr int32 kMostOffsets = 64;
-
-static int32 offsets_between(const char* name, TimestampTz from, TimestampTz to,
-                             core::Offset* out) {
+int32 zone_offsets(const char* name, TimestampTz from, TimestampTz to, core::Offset* out) {
     pg_tz* zone = pg_tzset(name);
     if (zone == NULL)
         ereport(ERROR, (errcode(ERRCODE_LR_CONFIGURATION),
@@ -136,12 +127,12 @@ static int32 offsets_between(const char* name, TimestampTz from, TimestampTz to,
     return count;
 }
 
-static void add_shift(Availability* out, const Hours* hours, const char* zone, int32* room,
+static void add_shift(Availability* out, const CalendarHours* hours, const char* zone, int32* room,
                       MemoryContext context) {
     TimestampTz from = out->horizon_from - USECS_PER_DAY;
     TimestampTz to = out->horizon_until + USECS_PER_DAY;
     core::Offset offsets[kMostOffsets];
-    int32 count = offsets_between(zone, from, to, offsets);
+    int32 count = zone_offsets(zone, from, to, offsets);
     int64 needed = out->window_count + core::windows_room(hours->week, count, from, to);
     if (needed > *room) {
         *room = (int32)(needed * 2);
@@ -156,20 +147,48 @@ static void add_shift(Availability* out, const Hours* hours, const char* zone, i
     out->window_count += made;
 }
 
-// One shift for each calendar in each zone in which reps work by it.
+// Of reps their own calendars, and of policies in business time theirs, in each zone of reps who
+// have none.
+static const char kShifts[] =
+    "SELECT r.id, c.name, COALESCE(c.timezone, r.timezone), 0, NULL"
+    " FROM leadroute.rep r JOIN leadroute.calendar c ON c.tenant = r.tenant AND c.name = r.calendar"
+    " WHERE r.tenant = $1"
+    " UNION ALL SELECT 0, c.name, COALESCE(c.timezone, z.timezone), s.id,"
+    "   CASE WHEN c.timezone IS NULL THEN z.timezone END"
+    " FROM leadroute.sla_policy s"
+    " JOIN leadroute.calendar c ON c.tenant = s.tenant AND c.name = s.calendar"
+    " CROSS JOIN LATERAL (SELECT r.timezone FROM leadroute.rep r"
+    "   WHERE r.tenant = s.tenant AND r.calendar IS NULL AND c.timezone IS NULL GROUP BY r.timezone"
+    "   UNION ALL SELECT c.timezone WHERE c.timezone IS NOT NULL) z"
+    " WHERE s.tenant = $1 AND s.business_time ORDER BY 2, 3";
+
+static int compare_policy_shifts(const void* a, const void* b) {
+    int32 x = static_cast<const PolicyShift*>(a)->policy;
+    int32 y = static_cast<const PolicyShift*>(b)->policy;
+    return x < y ? -1 : x > y;
+}
+
+static void add_user(SPITupleTable* rows, uint64 i, Availability* out) {
+    int32 policy = DatumGetInt32(column(rows, i, 4));
+    if (policy == 0)
+        out->rep_shifts[out->rep_shift_count++] = {DatumGetInt64(column(rows, i, 1)),
+                                                   out->shift_count - 1};
+    else
+        out->policy_shifts[out->policy_shift_count++] = {
+            policy, is_null(rows, i, 5) ? -1 : zone_number(text_column(rows, i, 5)),
+            out->shift_count - 1};
+}
+
+// One shift for each calendar in each zone in which somebody works by it.
 static void read_shifts(int64 tenant, Availability* out, MemoryContext context) {
     static const Oid types[] = {INT8OID};
     Datum values[] = {Int64GetDatum(tenant)};
-    SPITupleTable* rows = run(&shift_plan,
-                              "SELECT r.id, c.name, COALESCE(c.timezone, r.timezone)"
-                              " FROM leadroute.rep r JOIN leadroute.calendar c ON c.tenant = "
-                              "r.tenant AND c.name = r.calendar"
-                              " WHERE r.tenant = $1 ORDER BY 2, 3",
-                              1, types, values);
+    SPITupleTable* rows = run(&shift_plan, kShifts, 1, types, values);
     uint64 count = SPI_processed;
     out->rep_shifts = static_cast<RepShift*>(room_for(context, count, sizeof(RepShift)));
+    out->policy_shifts = static_cast<PolicyShift*>(room_for(context, count, sizeof(PolicyShift)));
     out->shifts = static_cast<ShiftState*>(room_for(context, count, sizeof(ShiftState)));
-    Hours hours = {};
+    CalendarHours hours = {};
     int32 room = 0;
     const char *calendar = "", *zone = "";
     for (uint64 i = 0; i < count; i++) {
@@ -177,14 +196,15 @@ static void read_shifts(int64 tenant, Availability* out, MemoryContext context) 
         char* this_zone = text_column(rows, i, 3);
         bool other = strcmp(calendar, this_calendar) != 0;
         if (other)
-            read_hours(tenant, column(rows, i, 2), out, &hours);
+            calendar_hours_read(tenant, column(rows, i, 2), out->horizon_from, out->horizon_until,
+                                &hours);
         if (other || strcmp(zone, this_zone) != 0)
             add_shift(out, &hours, this_zone, &room, context);
         calendar = this_calendar;
         zone = this_zone;
-        out->rep_shifts[i] = {DatumGetInt64(column(rows, i, 1)), out->shift_count - 1};
+        add_user(rows, i, out);
     }
-    out->rep_shift_count = (int32)count;
+    qsort(out->policy_shifts, out->policy_shift_count, sizeof(PolicyShift), compare_policy_shifts);
     SPI_freetuptable(rows);
 }
 
@@ -232,6 +252,7 @@ const Availability* availability_read(int64 tenant, MemoryContext context) {
 void availability_room(const Availability* from, BlockRoom* room) {
     room->shifts = from->shift_count;
     room->windows = from->window_count + from->absence_count;
+    room->policy_shifts = from->policy_shift_count;
 }
 
 static void fill_absences(TenantBlock* block, const Availability* from) {

@@ -63,6 +63,23 @@ struct Presence {
     int32 version;      // of the row; 0: there is none
 };
 
+// A first-touch policy (sla.h); times in microseconds after the assignment.
+struct SlaPolicy {
+    int32 id;
+    bool business_time;
+    int32 first_shift; // its hours, of reps without a calendar of their own
+    int32 shift_count; // 0: all hours
+    int64 first_touch;
+    int64 first_step; // the breach is one, too
+};
+
+// The hours of a policy's calendar for reps of one zone.
+struct PolicyShift {
+    int32 policy; // id
+    int32 zone;   // as in RepState; -1: any
+    int32 shift;  // index of the ShiftState
+};
+
 struct RepPresence {
     int64 rep;
     Presence presence;
@@ -83,6 +100,7 @@ struct RepState {
     int32 shift;         // index of the ShiftState, -1: any time
     int32 first_absence; // windows in which the rep is away
     int32 absence_count;
+    int32 sla; // policy's id, 0: none
     Presence presence;
     DayCounts days;
     OpenCount open;
@@ -148,6 +166,7 @@ struct PoolState {
     bool presence_required;
     bool by_value;           // a lead costs its value
     TimestampTz value_since; // what was due before does not count: it was in other units
+    int32 sla;               // policy's id, 0: none
 };
 
 // A skill, and the reps who have it: the holders from first_holder on, by rep index.
@@ -172,12 +191,12 @@ struct TenantBlock {
     int32 aside_member_count, aside_member_room;
     uint64 aside_turns; // orders the turns of those aside whose pool is not here
     int32 skill_count, holder_count, skill_name_bytes;
-    int32 shift_count, window_count;
+    int32 shift_count, window_count, policy_count, policy_shift_count;
     // Windows are known for this time, with a day more at either end; outside, load anew.
     TimestampTz horizon_from, horizon_until;
     uint32 pools, lanes, spots, reps, members, tags, ready, waiting,
         by_rep; // offsets of the arrays
-    uint32 skills, holders, skill_names, shifts, windows;
+    uint32 skills, holders, skill_names, shifts, windows, policies, policy_shifts;
     uint32 aside_reps, aside_members; // these come last
     Size size;
 
@@ -197,6 +216,10 @@ struct TenantBlock {
     }
     ShiftState* shift(int32 i) { return reinterpret_cast<ShiftState*>(at(shifts)) + i; }
     core::Window* window(int32 i) { return reinterpret_cast<core::Window*>(at(windows)) + i; }
+    SlaPolicy* policy(int32 i) { return reinterpret_cast<SlaPolicy*>(at(policies)) + i; }
+    PolicyShift* policy_shift(int32 i) {
+        return reinterpret_cast<PolicyShift*>(at(policy_shifts)) + i;
+    }
     int32* member_of_rep(int32 i) { return reinterpret_cast<int32*>(at(by_rep)) + i; }
     core::Lane* lane_of(int32 i) { return lane(pool(member(i)->pool)->first_lane + tag(i)->lane); }
     core::FairQueue queue(PoolState* p) {
@@ -221,6 +244,8 @@ struct BlockRoom {
     int32 skill_name_bytes;
     int32 shifts;
     int32 windows;
+    int32 policies;
+    int32 policy_shifts;
 };
 // Of a block like this one.
 BlockRoom block_room(const TenantBlock* block);

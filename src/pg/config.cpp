@@ -43,9 +43,11 @@ static double degrees_column(SPITupleTable* table, uint64 row, int number) {
 static void read_reps(int64 tenant, Configuration* out, MemoryContext context) {
     SPITupleTable* rows =
         run(&rep_plan,
-            "SELECT id, timezone, daily_cap, open_cap, paused, ref IS NOT NULL,"
-            " COALESCE(ref ~ '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$', false)"
-            " FROM leadroute.rep WHERE tenant = $1 ORDER BY id",
+            "SELECT r.id, r.timezone, r.daily_cap, r.open_cap, r.paused, r.ref IS NOT NULL,"
+            " COALESCE(r.ref ~ '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$', false),"
+            " COALESCE(s.id, 0) FROM leadroute.rep r LEFT JOIN leadroute.sla_policy s"
+            "   ON s.tenant = r.tenant AND s.name = r.sla"
+            " WHERE r.tenant = $1 ORDER BY r.id",
             tenant);
     out->rep_count = (int32)SPI_processed;
     out->reps =
@@ -61,6 +63,7 @@ static void read_reps(int64 tenant, Configuration* out, MemoryContext context) {
         rep->paused = bool_column(rows, i, 5);
         rep->has_ref = bool_column(rows, i, 6);
         rep->ref_is_uuid = bool_column(rows, i, 7);
+        rep->sla = DatumGetInt32(column(rows, i, 8, &isnull));
     }
     SPI_freetuptable(rows);
 }
@@ -91,9 +94,10 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
             "SELECT p.id, COALESCE(o.id, 0), p.catch_up, COALESCE(p.catch_up_limit, 0)::float8,"
             " p.method, p.presence_required, p.method = 'value',"
             " COALESCE(p.value_since, '-infinity'), p.mode,"
-            " COALESCE(extract(epoch FROM p.offer_window) * 1000000, 0)::bigint"
+            " COALESCE(extract(epoch FROM p.offer_window) * 1000000, 0)::bigint, COALESCE(s.id, 0)"
             " FROM leadroute.pool p LEFT JOIN leadroute.pool o"
             "   ON o.tenant = p.tenant AND o.name = p.overflow_pool"
+            " LEFT JOIN leadroute.sla_policy s ON s.tenant = p.tenant AND s.name = p.sla"
             " WHERE p.tenant = $1 ORDER BY p.id",
             tenant);
     out->pool_count = (int32)SPI_processed;
@@ -112,6 +116,7 @@ static void read_pools(int64 tenant, Configuration* out, MemoryContext context) 
         pool->value_since = DatumGetTimestampTz(column(rows, i, 8, &isnull));
         pool->mode = mode_of(TextDatumGetCString(column(rows, i, 9, &isnull)));
         pool->offer_window = DatumGetInt64(column(rows, i, 10, &isnull));
+        pool->sla = DatumGetInt32(column(rows, i, 11, &isnull));
     }
     SPI_freetuptable(rows);
 }
@@ -213,6 +218,7 @@ void configuration_read(int64 tenant, Configuration* configuration) {
     read_pools(tenant, configuration, context);
     read_members(tenant, configuration, context);
     skills_read(tenant, &configuration->skills, context);
+    sla_read(tenant, &configuration->sla, context);
     configuration->availability = availability_read(tenant, context);
     PopActiveSnapshot();
     SPI_finish();
@@ -232,6 +238,7 @@ static void fill_reps(TenantBlock* block, const Configuration* from) {
         rep->paused = row->paused;
         rep->has_ref = row->has_ref;
         rep->ref_is_uuid = row->ref_is_uuid;
+        rep->sla = row->sla;
         if (row->zone >= block->zone_count)
             block->zone_count = row->zone + 1;
     }
@@ -334,6 +341,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
     wanted.skills = from->skills.names;
     wanted.holders = from->skills.count;
     wanted.skill_name_bytes = from->skills.name_bytes;
+    wanted.policies = from->sla.count;
     for (int32 i = 0; i < from->pool_count; i++)
         wanted.lanes += from->pools[i].lanes;
     availability_room(from->availability, &wanted);
@@ -350,6 +358,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
     fill_reps(block, from);
     skills_fill(block, &from->skills);
     availability_fill(block, from->availability);
+    sla_fill(block, &from->sla, from->availability);
     for (int32 i = 0; i < from->pool_count; i++) {
         PoolState* pool = block->pool(i);
         pool->id = from->pools[i].id;
@@ -360,6 +369,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
         pool->mode = from->pools[i].mode;
         pool->offer_window = from->pools[i].offer_window;
         pool->value_since = from->pools[i].value_since;
+        pool->sla = from->pools[i].sla;
     }
     for (int32 i = 0; i < from->pool_count; i++)
         block->pool(i)->overflow =

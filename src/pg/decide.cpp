@@ -4,6 +4,7 @@
 #include "backlog.h"
 #include "frame.h"
 #include "lead_value.h"
+#include "sla.h"
 #include "sticky.h"
 #include "waiting.h"
 
@@ -76,6 +77,7 @@ static void take(const Pick* picked, Decision* d) {
     row->deficit = (float4)picked->deficit;
     row->tag = picked->tag;
     row->extra = picked->extra;
+    sla_record(picked, row);
 }
 
 static void count(const TenantKey* key, Counter counter) {
@@ -185,6 +187,7 @@ static bool give_known(LeadTable* table, TenantRules* rules, const Lead* lead,
         return false;
     d->sticky = StickyStep::known;
     PickRequest request = {&lead->key, 0, rep, 0, ref_need(table), now, NULL, NULL, true};
+    request.table_sla = rules->sla;
     Pick picked = {};
     ask(&request, rehearsal, &picked);
     if (!picked.found) {
@@ -231,6 +234,8 @@ static bool goes_by_value(const TenantRules* rules, int32 pool) {
 static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
                          const StickyContact* contact, Decision* d) {
     PickRequest request = match_rule(table, rules, lead, contact, d);
+    request.sla = d->rule == NULL ? 0 : d->rule->sla;
+    request.table_sla = rules->sla;
     if (goes_by_value(rules, request.pool) || goes_by_value(rules, request.overflow_pool))
         request.value = lead_value(rules->rules, lead->slot, &d->failures);
     if (d->failures.count > 0)
@@ -378,7 +383,7 @@ void decide_given(LeadTable* table, TenantRules* rules, const Lead* lead, Datum 
     if (rep_from_owner(table, lead->key.tenant, owner, &rep)) {
         Pick given = {};
         if (shared_ready())
-            pick_given(&lead->key, rep, now, &given);
+            pick_given(&lead->key, rep, now, 0, rules == NULL ? 0 : rules->sla, &given);
         if (given.found)
             take(&given, d);
         d->row.has_rep = true;

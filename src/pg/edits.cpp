@@ -1,6 +1,8 @@
 // Triggers that notice SQL writing leadroute's own tables: configuration, and the record.
 #include "backlog.h"
 #include "pick.h"
+#include "record.h"
+#include "sla.h"
 #include "placement.h"
 #include "restore.h"
 #include "shared.h"
@@ -34,6 +36,22 @@ static void config_row(const TriggerData* data, HeapTuple tuple) {
 // A manual row that _give() has charged already, until it is inserted.
 static Pick given;
 static int64 given_tenant;
+
+// given_at, policy, due_at and next_step_at of a pick; NULLs where it has none.
+static void clock_values(const Pick* pick, TimestampTz now, Datum* values, bool* nulls) {
+    RecordRow row = {};
+    row.tenant = given_tenant;
+    row.rep = pick->rep;
+    row.decided_at = pick->decided_at != 0 ? pick->decided_at : now;
+    sla_record(pick, &row);
+    values[0] = TimestampTzGetDatum(row.decided_at);
+    values[1] = Int32GetDatum(row.sla);
+    values[2] = TimestampTzGetDatum(row.due_at);
+    values[3] = TimestampTzGetDatum(row.next_step_at);
+    nulls[0] = !pick->found;
+    nulls[1] = nulls[2] = row.sla == 0;
+    nulls[3] = row.sla == 0 || row.next_step_at == DT_NOEND;
+}
 
 static bool same_value(const TriggerData* data, HeapTuple tuple, const char* column, int64 expected,
                        bool date) {
@@ -140,22 +158,28 @@ Datum leadroute_record_truncated(PG_FUNCTION_ARGS) {
     PG_RETURN_POINTER(NULL);
 }
 
-// _give(tenant, rep, OUT ticket bigint, OUT day date): charges a lead that a person gave to the
-// rep, for a manual row that the caller inserts next with this ticket and day. Nulls: no such rep.
+// _give(tenant, rep, sla integer, table_sla integer, OUT ticket bigint, OUT day date,
+// OUT given_at timestamptz, OUT policy integer, OUT due_at timestamptz,
+// OUT next_step_at timestamptz): charges a lead that a person gave to the rep, for a manual row
+// that the caller inserts next with this ticket and day, and starts the clock of its policy.
+// Nulls: no such rep; no policy.
 Datum leadroute_give(PG_FUNCTION_ARGS) {
     TupleDesc descriptor;
     if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
-    Datum values[2] = {};
-    bool nulls[2] = {true, true};
+    Datum values[6] = {};
+    bool nulls[6] = {true, true, true, true, true, true};
     given.found = false;
     if (shared_ready() && !PG_ARGISNULL(0) && !PG_ARGISNULL(1)) {
         given_tenant = PG_GETARG_INT64(0);
         TenantKey key = {MyDatabaseId, placement(InvalidOid, given_tenant), given_tenant};
-        pick_given(&key, PG_GETARG_INT64(1), GetCurrentTimestamp(), &given);
+        TimestampTz now = GetCurrentTimestamp();
+        pick_given(&key, PG_GETARG_INT64(1), now, PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2),
+                   PG_ARGISNULL(3) ? 0 : PG_GETARG_INT32(3), &given);
         values[0] = Int64GetDatum(given.ticket);
         values[1] = DateADTGetDatum(given.day);
         nulls[0] = nulls[1] = !given.found;
+        clock_values(&given, now, values + 2, nulls + 2);
     }
     HeapTuple tuple = heap_form_tuple(BlessTupleDesc(descriptor), values, nulls);
     PG_RETURN_DATUM(HeapTupleGetDatum(tuple));

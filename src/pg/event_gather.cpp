@@ -81,6 +81,8 @@ void event_opened(const RecordRow* row) {
     event->rep = row->has_rep ? row->rep : 0;
     event->rule = row->rule;
     event->at = row->decided_at;
+    if (row->sla != 0)
+        event->due_at = row->due_at;
     event->lead_table = row->lead_table;
     event->pool = row->pool;
     strlcpy(event->kind, opening_kind(row->has_rep, row->method, reps != NULL),

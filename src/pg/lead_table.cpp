@@ -136,7 +136,7 @@ static void describe(LeadTable* table, Relation relation) {
     Datum values[] = {Int32GetDatum(table->id)};
     if (SPI_execute_with_args("SELECT name, key_column, owner_column, tenant_column, fallback_pool,"
                               " location_column, sticky_on IS NOT NULL, value_expression,"
-                              " value_author, score_column"
+                              " value_author, score_column, sla"
                               " FROM leadroute.lead_table WHERE id = $1",
                               1, types, values, NULL, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
@@ -159,6 +159,7 @@ static void describe(LeadTable* table, Relation relation) {
     table->value = kept(table, text_column(8));
     table->value_author = kept(table, text_column(9));
     table->score_column = score_column_in(relation, text_column(10), &table->score_type);
+    table->sla = kept(table, text_column(11));
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);
@@ -324,6 +325,7 @@ static void read_around(const LeadTable* table, TenantRules* tenant) {
         read_refs(tenant);
     read_fallback(table, tenant);
     read_value_pools(table, tenant);
+    tenant->sla = sla_policy_id(tenant->key.tenant, table->sla);
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);

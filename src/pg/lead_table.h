@@ -18,6 +18,7 @@ struct TenantRules {
     RuleSet* rules;
     HTAB* refs;          // rep id -> ref, for owner columns that take a ref
     int32 fallback_pool; // id, 0: none
+    int32 sla;           // policy's id, 0: none
     int32* value_pools;  // ids of the pools that a lead's value matters to
     int value_pool_count;
     uint64 generation;
@@ -50,6 +51,7 @@ struct LeadTable {
     char* fallback_pool; // name, or NULL
     char* value;         // value_expression, or NULL
     char* value_author;
+    char* sla; // policy's name, or NULL
     TenantRules* tenants;
     int tenant_count;
 };

@@ -1,6 +1,7 @@
 // pick(): see pick.h. Everything between taking and releasing the lock is arithmetic on the block.
 #include "pick_site.h"
 #include "availability.h"
+#include "sla.h"
 #include "transaction.h"
 
 void look_beside(Site* site, int32 rep, int32 member) {
@@ -59,7 +60,10 @@ void fill_pick(Site* site, Pick* result, int32 member, int32 rep_index) {
     result->rep_cap = rep->cap;
     result->open_cap = rep->open_cap;
     result->member_cap = member < 0 ? kNoCap : site->block->member(member)->cap;
-    result->pool = member < 0 ? 0 : site->block->pool(site->block->member(member)->pool)->id;
+    int32 pool = member < 0 ? -1 : site->block->member(member)->pool;
+    result->pool = pool < 0 ? 0 : site->block->pool(pool)->id;
+    result->sla = sla_policy_for(site->block, site->request, rep_index, pool);
+    site->taker = rep_index;
 }
 
 void settle_draft(Site* site, const Pick* result) {
@@ -225,9 +229,15 @@ static int32* scratch(int32 members) {
     return scratch_room;
 }
 
-static void note(TenantSlot* slot, const PickRequest* request, Pick* result) {
+static void start_clock(const Site* site, TimestampTz at, Pick* result) {
+    if (result->sla != 0)
+        sla_start(site->block, site->taker, at, result);
+}
+
+static void note(TenantSlot* slot, const Site* site, Pick* result) {
     result->slot = slot;
-    result->decided_at = slot_clock(slot, request->now);
+    result->decided_at = slot_clock(slot, site->request->now);
+    start_clock(site, result->decided_at, result);
     result->ticket = charge_ticket(slot, GetCurrentTransactionStartTimestamp());
     slot->in_flight++;
     if (++slot->since_checkpoint >= 1000 &&
@@ -258,7 +268,7 @@ static void act_shared(const TenantKey* key, Site* site, Action action, Pick* re
                 (!may_filter(site->request) || scratch_size >= members)) {
                 action(site, result);
                 if (result->found)
-                    note(slot, site->request, result);
+                    note(slot, site, result);
                 done = true;
             }
         }
@@ -293,7 +303,7 @@ static bool act_beside(const TenantKey* key, TenantSlot* slot, Site* site, Actio
             site->beside = slot_block(slot);
             action(site, result);
             if (result->found)
-                note(slot, site->request, result);
+                note(slot, site, result);
         }
         LWLockRelease(slot_lock(slot));
         if (known || !loaded)
@@ -320,6 +330,7 @@ static void act_draft(const TenantKey* key, Site* site, Action action, Pick* res
                     result->extra);
         return;
     }
+    start_clock(site, site->request->now, result);
     // whoever loads the tenant before this commits does not count these turns, and without a ticket
     // they are in no checkpoint
     record_edited(key->assignment, key->tenant, false);
@@ -386,8 +397,11 @@ static void give_to(Site* site, Pick* result) {
     settle_draft(site, result);
 }
 
-void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result) {
+void pick_given(const TenantKey* key, int64 rep, TimestampTz now, int32 sla, int32 table_sla,
+                Pick* result) {
     PickRequest request = {key, 0, rep, 0, RefNeed::none, now, NULL, NULL};
+    request.sla = sla;
+    request.table_sla = table_sla;
     Site site = {};
     site.request = &request;
     pick_act(key, &site, give_to, result);

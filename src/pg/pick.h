@@ -24,6 +24,8 @@ struct PickRequest {
     const int64* avoid = NULL; // reps who do not get the lead again
     int32 avoid_count = 0;
     int32 push_pool = 0; // id of a pool that gives this lead out, whatever its mode
+    int32 sla = 0;             // policy of the lead's rule, id; 0: it names none
+    int32 table_sla = 0;       // of its lead table, where nobody else names one
 };
 
 struct Pick {
@@ -46,6 +48,9 @@ struct Pick {
     double tag;     // block_tag() of the member
     int64 extra;    // what the turn cost beyond one
     int64 ticket;
+    int32 sla; // policy's id; 0: none, and nothing is due
+    TimestampTz due_at;
+    TimestampTz next_step_at;
     TenantSlot* slot; // charged; NULL: a draft's own copy alone was
 };
 
@@ -67,7 +72,9 @@ void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* 
 
 // Charges a lead that somebody else gave to a rep: counts as used whatever the cap. found is false
 // when the rep is not known here; then nothing is charged.
-void pick_given(const TenantKey* key, int64 rep, TimestampTz now, Pick* result);
+// The policy is that of `sla`, else the rep's, else that of `table_sla`.
+void pick_given(const TenantKey* key, int64 rep, TimestampTz now, int32 sla, int32 table_sla,
+                Pick* result);
 
 // Whether the rep, wherever it is a member, has the skills.
 bool pick_has_skills(const TenantKey* key, int64 rep, const Needs* needs);

@@ -21,6 +21,7 @@ struct Site {
     const ZoneDays* zones;
     core::Explanation* explanation;
     const SkillFilter* skills; // the lead's needs in this block; NULL: none
+    int32 taker;               // index of the rep who was picked
     double taken_at;           // what the pick was measured by before its turn was charged
     NearPlace near[kNearPlaces];
     int32 near_count;

@@ -14,6 +14,11 @@ static void set(Target* target, Column column, Datum value, bool present = true)
     target->slot->tts_isnull[i] = !present;
 }
 
+// Of what is never due no step is either.
+static bool has_step(const RecordRow* row) {
+    return row->sla != 0 && row->next_step_at != DT_NOEND;
+}
+
 // Fills the target's slot; what it points to lives in the current memory context.
 static void fill_slot(Target* target, const RecordRow* row) {
     TupleTableSlot* slot = target->slot;
@@ -44,6 +49,10 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_AVOID, row->avoid, row->avoid != 0);
     set(target, C_OFFERED_TO, row->offered_to, row->offered_to != 0);
     set(target, C_OFFERED_UNTIL, TimestampTzGetDatum(row->offered_until), row->offered_to != 0);
+    set(target, C_SLA, Int32GetDatum(row->sla), row->sla != 0);
+    set(target, C_DUE_AT, TimestampTzGetDatum(row->due_at), row->sla != 0);
+    set(target, C_NEXT_STEP_AT, TimestampTzGetDatum(row->next_step_at), has_step(row));
+    set(target, C_HOPS, Int32GetDatum(row->hops), row->hops != 0);
     if (row->explanation_length > 0) {
         bytea* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row->explanation_length));
         SET_VARSIZE(bytes, VARHDRSZ + row->explanation_length);
@@ -114,6 +123,7 @@ struct RecordBuffer {
     int slot_count;
     TupleTableSlot* slots[kBatch];
     RecordContacts contacts; // of the rows collected
+    bool steps;              // some of them have a next step
     int suspect_count;
     Suspect suspects[kSuspects];
 };
@@ -150,7 +160,8 @@ void record_write(RecordBuffer** where, const RecordRow* row) {
     fill_slot(target, row);
     table_tuple_insert(target->relation, target->slot, GetCurrentCommandId(true), 0, NULL);
     for (int i = 0; i < target->index_count; i++)
-        if (row->has_contact || !target->index[i].by_contact)
+        if ((row->has_contact || !target->index[i].by_contact) &&
+            (has_step(row) || !target->index[i].by_step))
             insert_index_entries(where, target, &target->index[i], target->slot);
     ExecClearTuple(target->slot);
     MemoryContextSwitchTo(caller);
@@ -195,6 +206,7 @@ void record_buffer(RecordBuffer** where, const RecordRow* row) {
     buffer->count++;
     buffer->bytes += tuple->t_len;
     contacts_note(&buffer->contacts, buffer->holder, kBatch, row);
+    buffer->steps = buffer->steps || has_step(row);
     MemoryContextSwitchTo(caller);
     event_opened(row);
     claim_arrival_note(row);
@@ -207,7 +219,8 @@ static void write_batch(RecordBuffer* buffer, Target* target) {
                        NULL);
     // index by index: each stays in cache
     for (int i = 0; i < target->index_count; i++) {
-        if (target->index[i].by_contact && buffer->contacts.count == 0)
+        if ((target->index[i].by_contact && buffer->contacts.count == 0) ||
+            (target->index[i].by_step && !buffer->steps))
             continue;
         for (int k = 0; k < buffer->count; k++)
             insert_index_entries(&buffer, target, &target->index[i], buffer->slots[k]);
@@ -228,6 +241,7 @@ void record_flush(RecordBuffer* buffer) {
     MemoryContextReset(buffer->context);
     buffer->count = buffer->contacts.count = 0;
     buffer->bytes = 0;
+    buffer->steps = false;
 }
 
 // The leads have landed: what still repeats an open episode is an error of ours.

@@ -3,10 +3,11 @@
 #include "record.h"
 
 static const char* const column_names[kColumns] = {
-    "tenant", "ticket",      "decided_at", "rep",        "rule",         "lead_table", "episode",
-    "pool",   "day",         "rep_cap",    "member_cap", "deficit",      "tag",        "lead_id",
-    "method", "explanation", "label",      "open_cap",   "contact",      "cost",       "score",
-    "needs",  "at_front",    "avoid",      "offered_to", "offered_until"};
+    "tenant",     "ticket",        "decided_at", "rep",         "rule",         "lead_table",
+    "episode",    "pool",          "day",        "rep_cap",     "member_cap",   "deficit",
+    "tag",        "lead_id",       "method",     "explanation", "label",        "open_cap",
+    "contact",    "cost",          "score",      "needs",       "at_front",     "avoid",
+    "offered_to", "offered_until", "sla",        "due_at",      "next_step_at", "hops"};
 
 constexpr int kTargets = 4; // one, but on a distributed engine
 static Target targets[kTargets];
@@ -80,13 +81,13 @@ static bool never_holds(const Target* target, List** predicate) {
     return false;
 }
 
-// Is the index one of the rows with a contact alone?
-static bool wants_contact(const Target* target, const List* predicate) {
+// Is the index one of the rows that have this column alone?
+static bool wants(const Target* target, const List* predicate, Column column) {
     const ListCell* cell;
     foreach (cell, predicate) {
         const NullTest* test = static_cast<const NullTest*>(lfirst(cell));
         if (IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
-            reinterpret_cast<const Var*>(test->arg)->varattno == target->column[C_CONTACT])
+            reinterpret_cast<const Var*>(test->arg)->varattno == target->column[column])
             return true;
     }
     return false;
@@ -104,7 +105,8 @@ static void describe_index(Target* target, Oid oid) {
         memset(static_cast<void*>(entry), 0, sizeof(*entry));
         return;
     }
-    entry->by_contact = wants_contact(target, predicate);
+    entry->by_contact = wants(target, predicate, C_CONTACT);
+    entry->by_step = wants(target, predicate, C_NEXT_STEP_AT);
     entry->predicate = predicate == NIL ? NULL : ExecPrepareQual(predicate, target->executor);
     target->index_count++;
 }

@@ -37,6 +37,10 @@ enum Column {
     C_AVOID,
     C_OFFERED_TO,
     C_OFFERED_UNTIL,
+    C_SLA,
+    C_DUE_AT,
+    C_NEXT_STEP_AT,
+    C_HOPS,
     kColumns
 };
 constexpr int kMaxIndexes = 24;
@@ -47,6 +51,7 @@ struct IndexTarget {
     IndexInfo* info;
     ExprState* predicate; // NULL: every row
     bool by_contact;      // of rows with a contact alone
+    bool by_step;         // of rows with a next step alone
 };
 
 // An assignment relation as this session knows it. Lives in a context of its own.

@@ -48,7 +48,7 @@ constexpr char kQuery[] =
     "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
     "       t.key_column, t.owner_column, t.tenant_column,"
     "       r.needs, y.name, y.key, y.match, y.author,"
-    "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name"
+    "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name, s.id"
     "  FROM leadroute.lead_table t"
     "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
     "        AND r.tenant OPERATOR(pg_catalog.=) $2"
@@ -59,6 +59,8 @@ constexpr char kQuery[] =
     "        AND o.name OPERATOR(pg_catalog.=) r.overflow_pool"
     "  LEFT JOIN leadroute.territory y ON y.tenant OPERATOR(pg_catalog.=) r.tenant"
     "        AND y.name OPERATOR(pg_catalog.=) r.territory"
+    "  LEFT JOIN leadroute.sla_policy s ON s.tenant OPERATOR(pg_catalog.=) r.tenant"
+    "        AND s.name OPERATOR(pg_catalog.=) r.sla"
     " WHERE t.id OPERATOR(pg_catalog.=) $1"
     " ORDER BY r.position, r.id";
 
@@ -90,6 +92,7 @@ static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
     rule->pool = static_cast<int32>(number_at(row, 6));
     rule->rep = number_at(row, 7);
     rule->overflow_pool = static_cast<int32>(number_at(row, 8));
+    rule->sla = static_cast<int32>(number_at(row, 24));
     bool isnull;
     Datum label = value_at(row, 9, &isnull);
     rule->has_label = !isnull;

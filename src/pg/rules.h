@@ -27,6 +27,7 @@ struct Rule {
     int32 pool;          // target pool's id, 0: the target is a rep or territory
     int64 rep;           // target rep, 0: the target is a pool or territory
     int32 overflow_pool; // 0: none
+    int32 sla;           // policy's id, 0: none
     RuleDemand* demand;  // what it asks of the lead besides its condition; NULL: nothing
     bool has_label;
     Datum label; // jsonb, for the record

@@ -7,6 +7,7 @@
 
 #include "shared.h"
 #include "skills.h"
+#include "sla.h"
 
 // The slot with a block of the committed configuration, loading it first where needed. Between this
 // and taking the slot's lock it may be evicted or outdated: check with tenant_usable() under the
@@ -39,6 +40,7 @@ struct RepRow {
     bool paused;
     bool has_ref;
     bool ref_is_uuid;
+    int32 sla; // policy's id, 0: none
 };
 struct PoolRow {
     int32 id;
@@ -52,6 +54,7 @@ struct PoolRow {
     bool presence_required;
     bool by_value;
     TimestampTz value_since; // DT_NOBEGIN: always, or never
+    int32 sla;               // policy's id, 0: none
 };
 struct MemberRow {
     int32 pool; // id
@@ -67,6 +70,7 @@ struct MemberRow {
 struct Availability; // availability.h
 struct Configuration {
     SkillRows skills;
+    SlaRows sla;
     PoolRow* pools;
     RepRow* reps;
     MemberRow* members;

@@ -114,7 +114,7 @@ static Deferred* find_deferred(Frame* frame, const Lead* lead, bool again) {
 
 // What tells the contact of a lead whose owner is given; NULL: nothing does.
 static TenantRules* rules_for_contact(LeadTable* table, const Lead* lead, const Frame* frame) {
-    if (!table->sticky || !shared_ready())
+    if ((!table->sticky && table->sla == NULL) || !shared_ready())
         return NULL;
     return lead_table_rules(table, lead->relation, &lead->key, frame);
 }

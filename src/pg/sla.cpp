@@ -1,0 +1,156 @@
+// Policies in a block, and the clock of a pick; see sla.h.
+#include "sla.h"
+#include "availability.h"
+#include "pick.h"
+#include "record.h"
+#include "sla_far.h"
+
+// --- from the tables ---
+
+// The first step of a policy, and the breach is one, in microseconds after the assignment.
+static const char kPolicies[] =
+    "SELECT s.id, s.business_time, t.touch,"
+    " LEAST(t.touch, (SELECT min(GREATEST(1, COALESCE((EXTRACT(epoch FROM p.after) * "
+    "1000000)::bigint, (t.touch * p.share)::bigint)))"
+    "   FROM leadroute.sla_step p WHERE p.tenant = s.tenant AND p.policy = s.name))"
+    " FROM leadroute.sla_policy s"
+    " CROSS JOIN LATERAL (SELECT (EXTRACT(epoch FROM s.first_touch) * 1000000)::bigint AS touch) t"
+    " WHERE s.tenant = $1 ORDER BY s.id";
+
+static int64 number(SPITupleTable* table, uint64 row, int column) {
+    bool isnull;
+    return DatumGetInt64(SPI_getbinval(table->vals[row], table->tupdesc, column, &isnull));
+}
+
+void sla_read(int64 tenant, SlaRows* out, MemoryContext context) {
+    static SPIPlanPtr plan;
+    if (plan == NULL) {
+        Oid types[] = {INT8OID};
+        SPIPlanPtr made = SPI_prepare(kPolicies, 1, types);
+        if (made == NULL || SPI_keepplan(made) != 0)
+            elog(ERROR, "cannot prepare to read policies: %s", SPI_result_code_string(SPI_result));
+        plan = made;
+    }
+    Datum values[] = {Int64GetDatum(tenant)};
+    if (SPI_execute_plan(plan, values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.sla_policy");
+    SPITupleTable* rows = SPI_tuptable;
+    out->count = (int32)SPI_processed;
+    out->policies = static_cast<SlaPolicy*>(
+        MemoryContextAllocHuge(context, sizeof(SlaPolicy) * (SPI_processed + 1)));
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        SlaPolicy* policy = &out->policies[i];
+        memset(static_cast<void*>(policy), 0, sizeof(*policy));
+        policy->id = DatumGetInt32(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+        policy->business_time =
+            DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+        policy->first_touch = number(rows, i, 3);
+        policy->first_step = number(rows, i, 4);
+    }
+    SPI_freetuptable(rows);
+}
+
+int32 sla_policy_id(int64 tenant, const char* name) {
+    Oid types[] = {INT8OID, TEXTOID};
+    Datum values[] = {Int64GetDatum(tenant), name == NULL ? (Datum)0 : CStringGetTextDatum(name)};
+    if (name == NULL)
+        return 0;
+    if (SPI_execute_with_args("SELECT id FROM leadroute.sla_policy WHERE tenant = $1 AND name = $2",
+                              2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.sla_policy");
+    bool isnull;
+    return SPI_processed == 0 ? 0
+                              : DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
+                                                            SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+void sla_fill(TenantBlock* block, const SlaRows* from, const Availability* availability) {
+    int32 next = 0;
+    for (int32 i = 0; i < from->count; i++) {
+        SlaPolicy* policy = block->policy(i);
+        *policy = from->policies[i];
+        // sorted by the policy's id, too
+        policy->first_shift = next;
+        while (next < availability->policy_shift_count &&
+               availability->policy_shifts[next].policy == policy->id) {
+            *block->policy_shift(next) = availability->policy_shifts[next];
+            next++;
+        }
+        policy->shift_count = next - policy->first_shift;
+    }
+}
+
+// --- in a block ---
+
+static SlaPolicy* find_policy(TenantBlock* block, int32 id) {
+    int32 low = 0, high = block->policy_count - 1;
+    while (low <= high) {
+        int32 middle = low + (high - low) / 2;
+        SlaPolicy* policy = block->policy(middle);
+        if (policy->id == id)
+            return policy;
+        if (policy->id < id)
+            low = middle + 1;
+        else
+            high = middle - 1;
+    }
+    return NULL;
+}
+
+int32 sla_policy_for(TenantBlock* block, const PickRequest* request, int32 rep, int32 pool) {
+    if (block->policy_count == 0)
+        return 0;
+    if (request->sla != 0)
+        return request->sla;
+    if (block->rep(rep)->sla != 0)
+        return block->rep(rep)->sla;
+    return pool >= 0 && block->pool(pool)->sla != 0 ? block->pool(pool)->sla : request->table_sla;
+}
+
+// The hours that count; NULL: all do.
+static const ShiftState* hours_of(TenantBlock* block, const SlaPolicy* policy, int32 rep) {
+    const RepState* r = block->rep(rep);
+    if (!policy->business_time)
+        return NULL;
+    if (r->shift >= 0)
+        return block->shift(r->shift);
+    for (int32 i = 0; i < policy->shift_count; i++) {
+        const PolicyShift* shift = block->policy_shift(policy->first_shift + i);
+        if (shift->zone < 0 || shift->zone == r->zone)
+            return block->shift(shift->shift);
+    }
+    return NULL;
+}
+
+void sla_start(TenantBlock* block, int32 rep, TimestampTz at, Pick* pick) {
+    const SlaPolicy* policy = find_policy(block, pick->sla);
+    if (policy == NULL) {
+        pick->sla = 0;
+        return;
+    }
+    const ShiftState* hours = hours_of(block, policy, rep);
+    if (hours == NULL) {
+        pick->due_at = at + policy->first_touch;
+        pick->next_step_at = at + policy->first_step;
+        return;
+    }
+    const core::Window* windows = block->window(hours->first_window);
+    pick->due_at = core::add_open_time(windows, hours->window_count, at, policy->first_touch);
+    pick->next_step_at =
+        policy->first_step == policy->first_touch
+            ? pick->due_at
+            : core::add_open_time(windows, hours->window_count, at, policy->first_step);
+}
+
+// --- for the record ---
+
+void sla_record(const Pick* pick, RecordRow* row) {
+    if (pick->sla == 0)
+        return;
+    row->sla = pick->sla;
+    row->due_at = pick->due_at;
+    row->next_step_at = pick->next_step_at;
+    if (row->due_at == DT_NOEND)
+        sla_far(row);
+}
