@@ -4,7 +4,7 @@
 CREATE FUNCTION leadroute._gather_event() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_gather_event';
 COMMENT ON FUNCTION leadroute._gather_event() IS
-    'Notes the event of a row for the end of the transaction; the argument says what the row is: opened, ended, tank, touched or alert.';
+    'Notes the event of a row for the end of the transaction; the argument says what the row is: opened, ended, tank, touched, step or alert.';
 
 -- Rows that are restored, or there since attach(), are older than the transaction: no events.
 CREATE TRIGGER event_opened AFTER INSERT ON leadroute.assignment
@@ -21,6 +21,9 @@ CREATE TRIGGER event_tank AFTER UPDATE ON leadroute.assignment
 CREATE TRIGGER event_touched AFTER INSERT ON leadroute.activity
     FOR EACH ROW WHEN (NEW.kind = 'touch' AND NEW.at > transaction_timestamp())
     EXECUTE FUNCTION leadroute._gather_event('touched');
+CREATE TRIGGER event_stepped AFTER INSERT ON leadroute.sla_action
+    FOR EACH ROW WHEN (NEW.at > transaction_timestamp())
+    EXECUTE FUNCTION leadroute._gather_event('step');
 CREATE TRIGGER event_raised AFTER INSERT ON leadroute.alert
     FOR EACH ROW WHEN (NEW.raised_at > transaction_timestamp())
     EXECUTE FUNCTION leadroute._gather_event('alert');
@@ -151,6 +154,11 @@ AS $$
         JOIN leadroute.lead_table l ON l.id = a.lead_table
     WHERE a.kind = 'touch' AND a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xmin)
     UNION ALL
+    SELECT a.kind, a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.at, a.due_at, NULL, NULL
+    FROM known JOIN leadroute.sla_action a ON a.at >= known.since
+        JOIN leadroute.lead_table l ON l.id = a.lead_table
+    WHERE a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xmin)
+    UNION ALL
     SELECT a.kind, a.tenant, a.lead_table, a.lead_id, a.rep, a.pool, a.rule, a.raised_at, NULL, a.manager, a.id
     FROM known JOIN leadroute.alert a ON a.raised_at >= known.since
         LEFT JOIN leadroute.lead_table l ON l.id = a.lead_table
@@ -158,7 +166,7 @@ AS $$
       AND (a.lead_table IS NULL OR l.id IS NOT NULL)
 $$;
 COMMENT ON FUNCTION leadroute._events(text, bigint) IS
-    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, alerts from leadroute.alert.';
+    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, reminder, breached and recycled from leadroute.sla_action, alerts from leadroute.alert.';
 
 CREATE FUNCTION leadroute._require_reader_for(caller name, tenant bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -204,7 +212,7 @@ CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint D
     RETURNS TABLE (event jsonb, next_cursor text)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.events_since(text, bigint) IS
-    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
+    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), reminder, breached and recycled from leadroute.sla_action (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
 
 CREATE FUNCTION leadroute._event_cursor_for(caller name) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

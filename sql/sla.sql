@@ -28,7 +28,7 @@ DECLARE
         ('business_time', NEW.business_time IS NULL), ('reroute_to', NEW.reroute_to IS NULL),
         ('returns_turn', NEW.returns_turn IS NULL), ('moves_manual', NEW.moves_manual IS NULL),
         ('digest_over', NEW.digest_over IS NULL)) AS v (column_name, missing) WHERE v.missing LIMIT 1);
-    negative CONSTANT text := (SELECT v.column_name FROM (VALUES ('exclude_last', NEW.exclude_last < 0),
+    negative CONSTANT text := (SELECT v.column_name FROM (VALUES ('exclude_last', NEW.exclude_last < 1),
         ('max_hops', NEW.max_hops < 0), ('away_after_breaches', NEW.away_after_breaches < 1),
         ('digest_over', NEW.digest_over < 1)) AS v (column_name, negative) WHERE v.negative LIMIT 1);
     problem text[];
@@ -57,7 +57,7 @@ BEGIN
             format('unknown reroute_to "%s"', NEW.reroute_to), 'It says where a lead goes that is taken from its rep.', 'Use pool or rules.']
         WHEN negative IS NOT NULL THEN ARRAY[
             format('%s of policy "%s" is too small', negative, NEW.name), 'It is a number of reps, leads or breaches.',
-            CASE WHEN negative IN ('away_after_breaches', 'digest_over') THEN 'Give 1 or more.' ELSE 'Give 0 or more, or NULL.' END]
+            CASE negative WHEN 'max_hops' THEN 'Give 0 or more, or NULL.' ELSE 'Give 1 or more.' END]
         WHEN NEW.away_for <= '0' THEN ARRAY[
             format('away_for %s is no time', NEW.away_for), format('It was given for policy "%s".', NEW.name),
             'Give an interval such as ''1 hour'', or NULL for until a person lifts it.']
@@ -110,7 +110,7 @@ BEGIN
         WHEN NEW.action IS NULL OR NEW.action NOT IN ('remind', 'escalate', 'reroute', 'shark_tank', 'recycle', 'notify_manager', 'set_away') THEN ARRAY[
             format('unknown action %s', coalesce('"' || NEW.action || '"', 'NULL')), format('It was given for a step of policy "%s".', NEW.policy),
             'Use remind, escalate, reroute, shark_tank, recycle, notify_manager or set_away.']
-        WHEN NEW.pool IS NOT NULL AND NEW.action NOT IN ('reroute', 'shark_tank', 'recycle') THEN ARRAY[
+        WHEN NEW.pool IS NOT NULL AND NEW.action NOT IN ('reroute', 'recycle') THEN ARRAY[
             format('the action %s takes no pool', NEW.action), format('It was given for a step of policy "%s".', NEW.policy),
             'Leave it out.']
         WHEN NOT on_conflict AND added AND EXISTS (SELECT FROM leadroute.sla_step s

@@ -54,6 +54,7 @@ CREATE TABLE leadroute.assignment (
     stepped interval,
     breached_at timestamptz,
     hops integer,
+    pool_bound boolean,
     CONSTRAINT assignment_method_check CHECK (method IN
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
@@ -141,6 +142,7 @@ COMMENT ON COLUMN leadroute.assignment.next_step_at IS 'When the policy''s next 
 COMMENT ON COLUMN leadroute.assignment.stepped IS 'The steps up to this time after the assignment, as the policy counts it, are done.';
 COMMENT ON COLUMN leadroute.assignment.breached_at IS 'When it was found that the first touch had not come in time.';
 COMMENT ON COLUMN leadroute.assignment.hops IS 'How often the lead has been taken from a rep who missed it, since it came, or to a recycle bin; NULL: never.';
+COMMENT ON COLUMN leadroute.assignment.pool_bound IS 'True: a policy has moved the lead to this pool, such as a recycle bin: while it waits it does so for this pool, whatever its rule says.';
 COMMENT ON COLUMN leadroute.assignment.contact IS 'Hash of what sticky_on of the lead table said of the lead; NULL: it has no contact.';
 COMMENT ON COLUMN leadroute.assignment.credit_ticket IS 'Number of the transaction that credited the turn back, as ticket; set by leadroute.';
 COMMENT ON COLUMN leadroute.assignment.credit_day IS 'True: credited back with the day''s cap.';
@@ -210,7 +212,8 @@ CREATE TABLE leadroute.alert (
     acknowledged_by name,
     PRIMARY KEY (tenant, id),
     CONSTRAINT alert_kind_check CHECK (kind IN ('unmatched', 'nobody_available', 'rule_error',
-        'sla_breach', 'reroute_limit', 'sweep_late', 'memory_full', 'backlog_error'))
+        'sla_breach', 'reroute_limit', 'sweep_late', 'memory_full', 'backlog_error',
+        'escalated', 'sla_error'))
 );
 CREATE INDEX alert_open ON leadroute.alert (tenant, kind, rule) WHERE acknowledged_at IS NULL;
 

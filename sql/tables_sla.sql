@@ -34,7 +34,7 @@ CREATE TABLE leadroute.sla_policy (
     CONSTRAINT sla_policy_calendar_check CHECK (calendar IS NULL OR business_time),
     CONSTRAINT sla_policy_on_breach_check CHECK (on_breach IN ('remind', 'escalate', 'reroute', 'shark_tank', 'recycle', 'notify_manager', 'set_away')),
     CONSTRAINT sla_policy_reroute_to_check CHECK (reroute_to IN ('pool', 'rules')),
-    CONSTRAINT sla_policy_counts_check CHECK (exclude_last >= 0 AND max_hops >= 0 AND away_after_breaches >= 1 AND digest_over >= 1),
+    CONSTRAINT sla_policy_counts_check CHECK (exclude_last >= 1 AND max_hops >= 0 AND away_after_breaches >= 1 AND digest_over >= 1),
     CONSTRAINT sla_policy_away_for_check CHECK (away_for > '0')
 );
 CREATE INDEX sla_policy_calendar ON leadroute.sla_policy (tenant, calendar) WHERE calendar IS NOT NULL;
@@ -52,7 +52,7 @@ COMMENT ON COLUMN leadroute.sla_policy.business_time IS 'True: only working hour
 COMMENT ON COLUMN leadroute.sla_policy.calendar IS 'In business time: the working hours of reps who have no calendar of their own; NULL: all hours.';
 COMMENT ON COLUMN leadroute.sla_policy.on_breach IS 'What is done at the breach, besides telling the rep and the manager: an action as in sla_step; NULL: nothing more.';
 COMMENT ON COLUMN leadroute.sla_policy.reroute_to IS 'Where a lead goes that is taken from its rep: pool, to another member of the pool that gave it out (by the rules, where none did), or rules, as if it had just arrived.';
-COMMENT ON COLUMN leadroute.sla_policy.exclude_last IS 'So many of the latest reps who missed the lead do not get it again, 0: only not the one it is taken from; NULL: none of all who missed it, which is what keeps a lead from going round.';
+COMMENT ON COLUMN leadroute.sla_policy.exclude_last IS 'So many of the latest reps who missed the lead, the one it is taken from included, do not get it again; NULL: none of all who ever missed it. Those who gave it up themselves do not either.';
 COMMENT ON COLUMN leadroute.sla_policy.max_hops IS 'How often a lead is taken from a rep; at the next breach it goes to the recycle bin, with the alert reroute_limit. NULL: any number.';
 COMMENT ON COLUMN leadroute.sla_policy.recycle_pool IS 'The recycle bin, a pool: its method, mode, members and sla say how its leads are given out again. NULL: there is none, and the lead stays with its latest rep.';
 COMMENT ON COLUMN leadroute.sla_policy.returns_turn IS 'Who keeps the turn of a lead that is taken away. False: the rep has had it, and waits for the next as if the lead were served. True: it is returned, as by credit_back().';
@@ -80,7 +80,7 @@ CREATE TABLE leadroute.sla_step (
     CONSTRAINT sla_step_after_check CHECK (after > '0' AND after <= '3660 days'),
     CONSTRAINT sla_step_share_check CHECK (share > 0 AND share <= 100),
     CONSTRAINT sla_step_action_check CHECK (action IN ('remind', 'escalate', 'reroute', 'shark_tank', 'recycle', 'notify_manager', 'set_away')),
-    CONSTRAINT sla_step_pool_check CHECK (pool IS NULL OR action IN ('reroute', 'shark_tank', 'recycle'))
+    CONSTRAINT sla_step_pool_check CHECK (pool IS NULL OR action IN ('reroute', 'recycle'))
 );
 CREATE INDEX sla_step_policy ON leadroute.sla_step (tenant, policy);
 CREATE INDEX sla_step_pool ON leadroute.sla_step (tenant, pool) WHERE pool IS NOT NULL;
@@ -95,7 +95,7 @@ COMMENT ON COLUMN leadroute.sla_step.policy IS 'The policy, by name.';
 COMMENT ON COLUMN leadroute.sla_step.after IS 'When: so long after the lead was given to the rep, in business time where the policy counts that.';
 COMMENT ON COLUMN leadroute.sla_step.share IS 'When, as a share of first_touch: 0.5 is half way to the breach, 1 is at the breach, 2 is as long again after it.';
 COMMENT ON COLUMN leadroute.sla_step.action IS 'remind (event reminder for the rep), notify_manager (alert for the rep''s manager, else the pool''s, else the lead table''s), escalate (alert for that manager''s own manager), reroute (to somebody else), shark_tank (others may take it, it stays with the rep until one does), recycle (into the recycle bin), set_away (the rep receives no more leads).';
-COMMENT ON COLUMN leadroute.sla_step.pool IS 'Of reroute: the pool that gives the lead out; of shark_tank: whose members may take it; of recycle: the bin. NULL: the pool that gave it out, or the policy''s recycle_pool.';
+COMMENT ON COLUMN leadroute.sla_step.pool IS 'Of reroute: the pool that gives the lead out, instead of what reroute_to says; of recycle: the bin, instead of the policy''s recycle_pool.';
 COMMENT ON COLUMN leadroute.sla_step.version IS 'Counts the row''s changes, from 1; set by leadroute.';
 COMMENT ON COLUMN leadroute.sla_step.changed_at IS 'Start of the transaction that changed the row last.';
 

@@ -27,7 +27,8 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
             "       needs, avoid, COALESCE(at_front, false),"
             "       COALESCE(rep IS NULL AND offered_until > clock_timestamp(), false),"
             "       COALESCE(rep IS NULL AND offered_until <= clock_timestamp(), false),"
-            "       rep IS NULL AND offered_to IS NOT NULL"
+            "       rep IS NULL AND offered_to IS NOT NULL,"
+            "       COALESCE(hops, 0), COALESCE(pool_bound, false)"
             "  FROM leadroute.assignment WHERE tenant = $1 AND lead_table = $2"
             "   AND lead_id = $3 AND ended_at IS NULL",
             3, types, values, NULL, true, 1) != SPI_OK_SELECT)
@@ -50,6 +51,8 @@ bool standing_read(const LeadTable* table, const Lead* lead, Standing* standing)
         standing->offer_ends = DatumGetBool(SPI_getbinval(row, columns, 11, &isnull));
         standing->offer_over =
             DatumGetBool(SPI_getbinval(row, columns, 12, &isnull)) && !standing->offered;
+        standing->hops = DatumGetInt32(SPI_getbinval(row, columns, 13, &isnull));
+        standing->pool_bound = DatumGetBool(SPI_getbinval(row, columns, 14, &isnull));
     }
     PopActiveSnapshot();
     SPI_finish();
@@ -152,6 +155,21 @@ static char* assignments_text(const Lead* lead, const ColumnValues* columns,
     return text.data;
 }
 
+void decision_texts(const LeadTable* table, const Lead* lead, const Decision* d, Datum* values,
+                    bool* nulls) {
+    int natts = RelationGetDescr(lead->relation)->natts;
+    ColumnValues columns = {0, static_cast<int*>(palloc(sizeof(int) * (natts + 1))),
+                            static_cast<Datum*>(palloc(sizeof(Datum) * (natts + 1))),
+                            static_cast<bool*>(palloc(natts + 1))};
+    decision_columns(table, d, true, &columns);
+    char* owner = NULL;
+    values[0] = CStringGetTextDatum(assignments_text(lead, &columns, table->owner_column, &owner));
+    nulls[0] = false;
+    nulls[1] = owner == NULL;
+    if (owner != NULL)
+        values[1] = CStringGetTextDatum(owner);
+}
+
 // Decides and records. False: the lead goes on waiting as before.
 static bool route_waiting(LeadTable* table, const Lead* lead, Decision* d) {
     Standing standing = {};
@@ -187,20 +205,8 @@ Datum leadroute_route_waiting(PG_FUNCTION_ARGS) {
     Decision decision;
     Datum values[2] = {};
     bool nulls[2] = {true, true};
-    if (lead_read(table, relation, slot, &lead) && route_waiting(table, &lead, &decision)) {
-        int natts = RelationGetDescr(relation)->natts;
-        ColumnValues columns = {0, static_cast<int*>(palloc(sizeof(int) * (natts + 1))),
-                                static_cast<Datum*>(palloc(sizeof(Datum) * (natts + 1))),
-                                static_cast<bool*>(palloc(natts + 1))};
-        decision_columns(table, &decision, true, &columns);
-        char* owner = NULL;
-        values[0] =
-            CStringGetTextDatum(assignments_text(&lead, &columns, table->owner_column, &owner));
-        nulls[0] = false;
-        nulls[1] = owner == NULL;
-        if (owner != NULL)
-            values[1] = CStringGetTextDatum(owner);
-    }
+    if (lead_read(table, relation, slot, &lead) && route_waiting(table, &lead, &decision))
+        decision_texts(table, &lead, &decision, values, nulls);
     ExecDropSingleTupleTableSlot(slot);
     relation_close(relation, NoLock);
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));

@@ -25,3 +25,6 @@ struct ColumnValues {
 // The owner (null where the lead is to wait, if `clears`) and the rule's label.
 void decision_columns(const LeadTable* table, const Decision* d, bool clears,
                       ColumnValues* columns);
+// The same as text for an UPDATE: `column = 'value', ...`, and the owner's value.
+void decision_texts(const LeadTable* table, const Lead* lead, const Decision* d, Datum* values,
+                    bool* nulls);

@@ -3,6 +3,7 @@
 #include "events.h"
 #include "pick.h"
 #include "placement.h"
+#include "sla_sweep.h"
 
 extern "C" {
 #include "catalog/pg_class.h"
@@ -126,6 +127,7 @@ static bool walk_on(int64 most, TimestampTz until) {
     Oid types[] = {NAMEOID};
     Datum values[] = {NameGetDatum(&caller)};
     weigh(&caller, until);
+    most -= sla_sweep(&caller, most, until);
     char* work = walk("SELECT leadroute._backlog_start(leadroute._sweep_tenants($1), false)"
                       "::pg_catalog.text",
                       1, types, values, NULL, NULL);

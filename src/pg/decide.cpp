@@ -231,15 +231,19 @@ static bool goes_by_value(const TenantRules* rules, int32 pool) {
 }
 
 // What the lead is worth is asked where it may matter alone.
+static void weigh(const TenantRules* rules, const Lead* lead, PickRequest* request, Decision* d) {
+    if (goes_by_value(rules, request->pool) || goes_by_value(rules, request->overflow_pool))
+        request->value = lead_value(rules->rules, lead->slot, &d->failures);
+    if (d->failures.count > 0)
+        explain_failures(&d->failures);
+}
+
 static PickRequest match(LeadTable* table, TenantRules* rules, const Lead* lead,
                          const StickyContact* contact, Decision* d) {
     PickRequest request = match_rule(table, rules, lead, contact, d);
     request.sla = d->rule == NULL ? 0 : d->rule->sla;
     request.table_sla = rules->sla;
-    if (goes_by_value(rules, request.pool) || goes_by_value(rules, request.overflow_pool))
-        request.value = lead_value(rules->rules, lead->slot, &d->failures);
-    if (d->failures.count > 0)
-        explain_failures(&d->failures);
+    weigh(rules, lead, &request, d);
     return request;
 }
 
@@ -328,6 +332,14 @@ static bool stays_waiting(const Standing* standing, const Decision* d) {
     return !d->to_claim || waiting_same_needs(standing->needs, d->row.needs);
 }
 
+// The lead is for this pool, whatever its rule says.
+static void bind(int32 pool, PickRequest* request, Decision* d) {
+    request->pool = pool;
+    request->rep = 0;
+    request->overflow_pool = 0;
+    request->pool_bound = d->row.pool_bound = true;
+}
+
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* d) {
     StickyContact contact;
@@ -336,18 +348,53 @@ bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const 
     PickRequest request = match(table, rules, lead, &contact, d);
     avoid_former(standing, &request, d);
     request.push_pool = standing->offer_over ? standing->pool : 0;
-    bool same = same_ask(&request, standing, d);
+    bool bound = !standing->has_rep && standing->pool_bound;
+    if (bound)
+        bind(standing->pool, &request, d);
+    bool same = bound || same_ask(&request, standing, d);
     if (standing->has_rep && same)
         return false;
     Pick picked = {};
     ask(&request, NULL, &picked);
     settle(table, rules, lead, &request, &picked, d);
     d->row.at_front = !d->assigned && standing->at_front;
+    d->row.hops = standing->hops;
     if (!d->assigned && !standing->has_rep && same && stays_waiting(standing, d))
         return false;
     d->row.method = method;
     conclude(lead, &request, d);
     return true;
+}
+
+static bool is_avoided(const PickRequest* request) {
+    for (int32 i = 0; i < request->avoid_count; i++)
+        if (request->avoid[i] == request->rep)
+            return true;
+    return false;
+}
+
+void decide_reroute(LeadTable* table, TenantRules* rules, const Lead* lead,
+                    const Standing* standing, const Reroute* how, Decision* d) {
+    StickyContact contact;
+    start(table, lead, GetCurrentTimestamp(), d);
+    read_contact(rules, lead, &contact, d);
+    PickRequest request = match_rule(table, rules, lead, &contact, d);
+    request.sla = d->rule == NULL ? 0 : d->rule->sla;
+    request.table_sla = rules->sla;
+    avoid_former(standing, &request, d);
+    if (how->bound)
+        bind(how->pool, &request, d);
+    else if (how->pool != 0)
+        request.pool = how->pool;
+    if (how->pool != 0 || is_avoided(&request))
+        request.rep = 0;
+    weigh(rules, lead, &request, d);
+    Pick picked = {};
+    ask(&request, NULL, &picked);
+    settle(table, rules, lead, &request, &picked, d);
+    d->row.method = "reroute";
+    d->row.hops = standing->hops;
+    conclude(lead, &request, d);
 }
 
 void decide_rehearse(LeadTable* table, TenantRules* rules, const Lead* lead, CandidateVisitor visit,

@@ -47,6 +47,8 @@ struct Standing {
     bool offered;     // it is offered to members of its pool
     bool offer_over;  // it was, and the time is over
     bool offer_ends;  // ... which nobody has seen to yet
+    int32 hops;       // how often it was taken from a rep who missed it
+    bool pool_bound;  // it is for its pool, whatever its rule says
 };
 // Decides anew for a lead that waits, or whose columns changed. False: it stays where it is, since
 // the rule that gave it to its rep is still the one that matches, with the same target and no
@@ -54,6 +56,16 @@ struct Standing {
 // same queue again; then nothing is charged or counted.
 bool decide_again(LeadTable* table, TenantRules* rules, const Lead* lead, const Standing* standing,
                   const char* method, Decision* decision);
+
+// Takes a lead from the rep who has it (sla_route.cpp): by its rules, or to another pool.
+struct Reroute {
+    int32 pool; // id; 0: as the rules say
+    bool bound; // it is for this pool from now on
+};
+// Decides for a lead whose `standing` says who is not to get it again. It waits when nobody takes
+// it.
+void decide_reroute(LeadTable* table, TenantRules* rules, const Lead* lead,
+                    const Standing* standing, const Reroute* how, Decision* decision);
 
 // What decide() would say next, on copies: charges, counts, raises and writes nothing. `rules` are
 // of lead_table_rehearse().

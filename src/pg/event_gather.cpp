@@ -207,6 +207,7 @@ static const RowMeaning meanings[] = {{"opened", "decided_at", "method", NULL},
                                       {"ended", "ended_at", "end_reason", NULL},
                                       {"tank", "tank_at", NULL, "breached"},
                                       {"touched", "at", NULL, "touched"},
+                                      {"step", "at", "kind", NULL},
                                       {"alert", "raised_at", "kind", NULL}};
 
 static const RowMeaning* meaning_of(const char* argument) {
@@ -257,7 +258,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_gather_event);
 
 // AFTER ROW trigger of assignment, activity and alert; the argument says what the row means:
-// opened, ended, tank, touched, alert.
+// opened, ended, tank, touched, step (of a policy), alert.
 Datum leadroute_gather_event(PG_FUNCTION_ARGS) {
     if (!CALLED_AS_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),

@@ -52,6 +52,7 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_SLA, Int32GetDatum(row->sla), row->sla != 0);
     set(target, C_DUE_AT, TimestampTzGetDatum(row->due_at), row->sla != 0);
     set(target, C_NEXT_STEP_AT, TimestampTzGetDatum(row->next_step_at), has_step(row));
+    set(target, C_POOL_BOUND, BoolGetDatum(true), row->pool_bound);
     set(target, C_HOPS, Int32GetDatum(row->hops), row->hops != 0);
     if (row->explanation_length > 0) {
         bytea* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row->explanation_length));

@@ -35,6 +35,7 @@ struct RecordRow {
     Datum offered_to;          // bigint[], 0: not offered
     TimestampTz offered_until; // with offered_to
     bool has_score, at_front;
+    bool pool_bound; // with or without a rep
     // of one that has a rep: its clock; sla 0: none
     int32 sla;
     int32 hops;

@@ -41,6 +41,7 @@ enum Column {
     C_DUE_AT,
     C_NEXT_STEP_AT,
     C_HOPS,
+    C_POOL_BOUND,
     kColumns
 };
 constexpr int kMaxIndexes = 24;

@@ -101,11 +101,14 @@ static SlaPolicy* find_policy(TenantBlock* block, int32 id) {
 int32 sla_policy_for(TenantBlock* block, const PickRequest* request, int32 rep, int32 pool) {
     if (block->policy_count == 0)
         return 0;
+    int32 of_pool = pool >= 0 ? block->pool(pool)->sla : 0;
+    if (request->pool_bound && of_pool != 0)
+        return of_pool;
     if (request->sla != 0)
         return request->sla;
     if (block->rep(rep)->sla != 0)
         return block->rep(rep)->sla;
-    return pool >= 0 && block->pool(pool)->sla != 0 ? block->pool(pool)->sla : request->table_sla;
+    return of_pool != 0 ? of_pool : request->table_sla;
 }
 
 // The hours that count; NULL: all do.

@@ -26,7 +26,7 @@ void sla_fill(TenantBlock* block, const SlaRows* from, const Availability* avail
 
 // Which policy counts for a lead that this rep receives from this pool (indexes, -1: none): the
 // request's (its rule's), else the rep's, else the pool's, else the request's other one (the lead
-// table's). Its id; 0: none.
+// table's); of a lead that is bound to its pool the pool's first. Its id; 0: none.
 int32 sla_policy_for(TenantBlock* block, const PickRequest* request, int32 rep, int32 pool);
 // Starts the clock of the pick's policy at `at`. Of business time beyond the block's horizon it
 // says DT_NOEND.
