@@ -190,7 +190,10 @@ BEGIN
         done := step.after;
         IF step.step = 0 THEN
             breached := true;
-            PERFORM leadroute._sla_act(episode, 'breached');
+            -- coming into the shark tank tells the same
+            IF step.action IS DISTINCT FROM 'shark_tank' OR NOT leadroute._to_shark_tank(attachment, locked.key, tenant) THEN
+                PERFORM leadroute._sla_act(episode, 'breached');
+            END IF;
         END IF;
         CASE
         WHEN step.action = 'remind' THEN
@@ -198,7 +201,7 @@ BEGIN
         WHEN step.action = 'escalate' OR step.action = 'notify_manager' AND step.step <> 0 THEN
             alerts := alerts || jsonb_build_object('kind', 'escalated', 'manager', leadroute._sla_manager(episode, step.action = 'escalate'),
                 'text', format('rep %s has not touched it since %s', episode.rep, episode.decided_at));
-        WHEN step.action = 'shark_tank' THEN
+        WHEN step.action = 'shark_tank' AND step.step <> 0 THEN
             PERFORM leadroute._to_shark_tank(attachment, locked.key, tenant);
         WHEN step.action = 'set_away' THEN
             away := leadroute._sla_set_away(episode, policy) OR away;

@@ -26,6 +26,7 @@ static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
     block->windows = place(&end, sizeof(core::Window) * room->windows);
     block->policies = place(&end, sizeof(SlaPolicy) * room->policies);
     block->policy_shifts = place(&end, sizeof(PolicyShift) * room->policy_shifts);
+    block->rule_policies = place(&end, sizeof(RulePolicy) * room->rule_policies);
     block->aside_reps = place(&end, sizeof(AsideRep) * room->aside_reps);
     block->aside_members = place(&end, sizeof(AsideMember) * room->aside_members);
     block->aside_rep_room = room->aside_reps;
@@ -35,11 +36,11 @@ static uint32 lay_out(TenantBlock* block, const BlockRoom* room) {
 }
 
 BlockRoom block_room(const TenantBlock* block) {
-    return {block->pool_count,        block->rep_count,         block->member_count,
-            block->aside_rep_room,    block->aside_member_room, block->lane_count,
-            block->skill_count,       block->holder_count,      block->skill_name_bytes,
-            block->shift_count,       block->window_count,      block->policy_count,
-            block->policy_shift_count};
+    return {block->pool_count,         block->rep_count,         block->member_count,
+            block->aside_rep_room,     block->aside_member_room, block->lane_count,
+            block->skill_count,        block->holder_count,      block->skill_name_bytes,
+            block->shift_count,        block->window_count,      block->policy_count,
+            block->policy_shift_count, block->rule_policy_count};
 }
 
 Size block_size(const BlockRoom* room) {
@@ -61,6 +62,7 @@ void block_format(TenantBlock* block, const BlockRoom* room) {
     block->window_count = room->windows;
     block->policy_count = room->policies;
     block->policy_shift_count = room->policy_shifts;
+    block->rule_policy_count = room->rule_policies;
 }
 
 void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int32 aside_members) {

@@ -73,6 +73,12 @@ struct SlaPolicy {
     int64 first_step; // the breach is one, too
 };
 
+// The policy that a rule names.
+struct RulePolicy {
+    int64 rule; // id
+    int32 policy;
+};
+
 // The hours of a policy's calendar for reps of one zone.
 struct PolicyShift {
     int32 policy; // id
@@ -192,11 +198,13 @@ struct TenantBlock {
     uint64 aside_turns; // orders the turns of those aside whose pool is not here
     int32 skill_count, holder_count, skill_name_bytes;
     int32 shift_count, window_count, policy_count, policy_shift_count;
+    int32 rule_policy_count;
     // Windows are known for this time, with a day more at either end; outside, load anew.
     TimestampTz horizon_from, horizon_until;
     uint32 pools, lanes, spots, reps, members, tags, ready, waiting,
         by_rep; // offsets of the arrays
     uint32 skills, holders, skill_names, shifts, windows, policies, policy_shifts;
+    uint32 rule_policies;
     uint32 aside_reps, aside_members; // these come last
     Size size;
 
@@ -217,6 +225,9 @@ struct TenantBlock {
     ShiftState* shift(int32 i) { return reinterpret_cast<ShiftState*>(at(shifts)) + i; }
     core::Window* window(int32 i) { return reinterpret_cast<core::Window*>(at(windows)) + i; }
     SlaPolicy* policy(int32 i) { return reinterpret_cast<SlaPolicy*>(at(policies)) + i; }
+    RulePolicy* rule_policy(int32 i) {
+        return reinterpret_cast<RulePolicy*>(at(rule_policies)) + i;
+    }
     PolicyShift* policy_shift(int32 i) {
         return reinterpret_cast<PolicyShift*>(at(policy_shifts)) + i;
     }
@@ -246,6 +257,7 @@ struct BlockRoom {
     int32 windows;
     int32 policies;
     int32 policy_shifts;
+    int32 rule_policies;
 };
 // Of a block like this one.
 BlockRoom block_room(const TenantBlock* block);

@@ -4,6 +4,7 @@
 #include "placement.h"
 #include "record.h"
 #include "skills.h"
+#include "sla.h"
 #include "tenant.h"
 #include "transaction.h"
 
@@ -158,6 +159,10 @@ static ClaimOutcome charge(const ClaimRequest* request, const Episode* episode, 
     ask.ref = claim_ref(request->table);
     ask.now = GetCurrentTimestamp();
     ask.needs = needs.count > 0 ? &needs : NULL;
+    ask.sla_rule = episode->rule;
+    ask.pool_bound = episode->pool_bound;
+    if (request->table->sla != NULL)
+        ask.table_sla = sla_policy_now(request->terms->key.tenant, request->table->sla);
     pick_claim(&ask, pick);
     return pick->bar == ClaimBar::none ? ClaimOutcome::taken : say_bar(pick, pool, result);
 }
@@ -226,6 +231,7 @@ static void open_claimed(const Episode* episode, const Pick* pick, int32 number,
     row->deficit = (float4)pick->deficit;
     row->tag = pick->tag;
     row->extra = pick->extra;
+    sla_record(pick, row);
     if (episode->rep != 0)
         row->avoid = with_avoided(episode->avoid, episode->rep);
     record_write(NULL, row);

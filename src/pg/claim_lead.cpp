@@ -112,7 +112,7 @@ static void describe(ClaimTable* table) {
             "       (SELECT string_agg(DISTINCT d.connamespace::regnamespace || '.' ||"
             "                          quote_ident(d.conname), ', ')"
             "          FROM pg_trigger g JOIN pg_constraint d ON d.oid = g.tgconstraint"
-            "         WHERE g.tgrelid = c.oid AND g.tginitdeferred)"
+            "         WHERE g.tgrelid = c.oid AND g.tginitdeferred), t.sla"
             "  FROM leadroute.lead_table t, pg_class c"
             " WHERE t.id = $1 AND c.oid = leadroute._lead_relation(t.id)",
             1, types, values, NULL, true, 1) != SPI_OK_SELECT)
@@ -123,6 +123,7 @@ static void describe(ClaimTable* table) {
                  errdetail("No table has a trigger of leadroute that names it."),
                  errhint("Attach the table with leadroute.attach().")));
     table->name = MemoryContextStrdup(table->context, field(1));
+    table->sla = field(9) == NULL ? NULL : MemoryContextStrdup(table->context, field(9));
     table->relation = pg_strtoint32(field(2));
     table->key_type = column_type(table->relation, field(3));
     table->owner_type = column_type(table->relation, field(4));

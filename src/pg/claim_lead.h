@@ -10,6 +10,7 @@
 struct ClaimTable {
     int32 id; // of the attachment
     char* name;
+    char* sla; // policy's name, or NULL
     Oid relation;
     Oid key_type;
     Oid owner_type;

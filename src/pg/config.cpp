@@ -342,6 +342,7 @@ TenantBlock* configuration_block(const Configuration* from, TenantBlock* replace
     wanted.holders = from->skills.count;
     wanted.skill_name_bytes = from->skills.name_bytes;
     wanted.policies = from->sla.count;
+    wanted.rule_policies = from->sla.rule_count;
     for (int32 i = 0; i < from->pool_count; i++)
         wanted.lanes += from->pools[i].lanes;
     availability_room(from->availability, &wanted);

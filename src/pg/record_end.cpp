@@ -152,6 +152,8 @@ static void read_row(const Reader* r, Episode* e) {
     e->label = value(r, column[C_LABEL]);
     e->needs = value(r, column[C_NEEDS]);
     e->avoid = value(r, column[C_AVOID]);
+    e->pool_bound = present(r, column[C_POOL_BOUND]);
+    e->hops = DatumGetInt32(value(r, column[C_HOPS]));
     e->has_score = present(r, column[C_SCORE]);
     e->score = e->has_score ? DatumGetFloat8(value(r, column[C_SCORE])) : 0;
     e->has_contact = present(r, column[C_CONTACT]);
@@ -226,6 +228,8 @@ void episode_carry(const Episode* episode, RecordRow* row) {
     row->score = episode->score;
     row->needs = episode->needs;
     row->avoid = episode->avoid;
+    row->pool_bound = episode->pool_bound;
+    row->hops = episode->hops;
 }
 
 bool array_has(Datum array, int64 value) {

@@ -22,6 +22,26 @@ static int64 number(SPITupleTable* table, uint64 row, int column) {
     return DatumGetInt64(SPI_getbinval(table->vals[row], table->tupdesc, column, &isnull));
 }
 
+static void read_rules(int64 tenant, SlaRows* out, MemoryContext context) {
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(tenant)};
+    if (SPI_execute_with_args("SELECT r.id, s.id FROM leadroute.rule r JOIN leadroute.sla_policy s"
+                              " ON s.tenant = r.tenant AND s.name = r.sla"
+                              " WHERE r.tenant = $1 AND r.sla IS NOT NULL ORDER BY r.id",
+                              1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.rule");
+    SPITupleTable* rows = SPI_tuptable;
+    out->rule_count = (int32)SPI_processed;
+    out->rules = static_cast<RulePolicy*>(
+        MemoryContextAllocHuge(context, sizeof(RulePolicy) * (SPI_processed + 1)));
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        out->rules[i] = {number(rows, i, 1),
+                         DatumGetInt32(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull))};
+    }
+    SPI_freetuptable(rows);
+}
+
 void sla_read(int64 tenant, SlaRows* out, MemoryContext context) {
     static SPIPlanPtr plan;
     if (plan == NULL) {
@@ -49,6 +69,10 @@ void sla_read(int64 tenant, SlaRows* out, MemoryContext context) {
         policy->first_step = number(rows, i, 4);
     }
     SPI_freetuptable(rows);
+    out->rule_count = 0;
+    out->rules = NULL;
+    if (out->count > 0)
+        read_rules(tenant, out, context);
 }
 
 int32 sla_policy_id(int64 tenant, const char* name) {
@@ -65,7 +89,21 @@ int32 sla_policy_id(int64 tenant, const char* name) {
                                                             SPI_tuptable->tupdesc, 1, &isnull));
 }
 
+int32 sla_policy_now(int64 tenant, const char* name) {
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    PushActiveSnapshot(GetLatestSnapshot());
+    int32 id = sla_policy_id(tenant, name);
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&owner);
+    return id;
+}
+
 void sla_fill(TenantBlock* block, const SlaRows* from, const Availability* availability) {
+    for (int32 i = 0; i < from->rule_count; i++)
+        *block->rule_policy(i) = from->rules[i];
     int32 next = 0;
     for (int32 i = 0; i < from->count; i++) {
         SlaPolicy* policy = block->policy(i);
@@ -98,14 +136,31 @@ static SlaPolicy* find_policy(TenantBlock* block, int32 id) {
     return NULL;
 }
 
+static int32 policy_of_rule(TenantBlock* block, int64 rule) {
+    int32 low = 0, high = block->rule_policy_count - 1;
+    while (low <= high) {
+        int32 middle = low + (high - low) / 2;
+        const RulePolicy* found = block->rule_policy(middle);
+        if (found->rule == rule)
+            return found->policy;
+        if (found->rule < rule)
+            low = middle + 1;
+        else
+            high = middle - 1;
+    }
+    return 0;
+}
+
 int32 sla_policy_for(TenantBlock* block, const PickRequest* request, int32 rep, int32 pool) {
     if (block->policy_count == 0)
         return 0;
     int32 of_pool = pool >= 0 ? block->pool(pool)->sla : 0;
     if (request->pool_bound && of_pool != 0)
         return of_pool;
-    if (request->sla != 0)
-        return request->sla;
+    int32 of_rule =
+        request->sla_rule != 0 ? policy_of_rule(block, request->sla_rule) : request->sla;
+    if (of_rule != 0)
+        return of_rule;
     if (block->rep(rep)->sla != 0)
         return block->rep(rep)->sla;
     return of_pool != 0 ? of_pool : request->table_sla;

@@ -14,7 +14,8 @@ struct RecordRow;
 // Of configuration, sorted by id. The shifts of policies: availability.h.
 struct SlaRows {
     SlaPolicy* policies;
-    int32 count;
+    RulePolicy* rules; // that name one
+    int32 count, rule_count;
 };
 // Reads them in the SPI connection and snapshot at hand; the rows live in `context`.
 void sla_read(int64 tenant, SlaRows* out, MemoryContext context);
@@ -39,3 +40,5 @@ void sla_record(const Pick* pick, RecordRow* row);
 
 // The policy of this name, 0: there is none. Within SPI, under the active snapshot.
 int32 sla_policy_id(int64 tenant, const char* name);
+// The same outside of it, as this transaction sees it now.
+int32 sla_policy_now(int64 tenant, const char* name);

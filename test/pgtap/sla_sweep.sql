@@ -206,6 +206,29 @@ DELETE FROM leadroute.sla_step WHERE pool = 'solo';
 UPDATE leadroute.rule SET pool = 'team' WHERE name = 'team';
 DELETE FROM public.leads;
 
+-- The shark tank, and leads that are claimed ---------------------------------------------------------
+
+UPDATE leadroute.sla_policy SET on_breach = 'shark_tank', returns_turn = false, exclude_last = NULL, reroute_to = 'pool' WHERE name = 'gold';
+SELECT new_lead('team') AS l \gset
+SELECT owner_id AS first, 3 - owner_id AS second FROM public.leads WHERE id = :l \gset
+SELECT older(ARRAY[:l], '1 hour');
+CALL leadroute.sweep();
+SELECT is((SELECT format('%s %s %s', rep = :first, tank_pool IS NOT NULL, breached_at IS NOT NULL) FROM leadroute.assignment WHERE ended_at IS NULL AND lead_id = :'l'),
+    't t t', 'a lead in the shark tank stays with its rep');
+SELECT is((SELECT count(*) FROM leadroute.claim('leads', :l, :second)), 1::bigint, 'until another takes it');
+SELECT is((SELECT format('%s %s', s.name, a.due_at - a.decided_at) FROM leadroute.assignment a JOIN leadroute.sla_policy s ON s.id = a.sla
+    WHERE ended_at IS NULL AND lead_id = :'l'), 'gold 00:10:00', 'whose clock is that of the lead''s rule');
+UPDATE leadroute.sla_policy SET on_breach = 'reroute' WHERE name = 'gold';
+UPDATE leadroute.pool SET mode = 'pull' WHERE name = 'other';
+UPDATE leadroute.lead_table SET sla = 'steps', fallback_pool = 'other';
+SELECT new_lead('nobody') AS l \gset
+SELECT is((SELECT count(*) FROM leadroute.claim('leads', :l, 4)), 1::bigint, 'a lead that is claimed');
+SELECT is((SELECT format('%s %s', s.name, a.due_at - a.decided_at) FROM leadroute.assignment a JOIN leadroute.sla_policy s ON s.id = a.sla
+    WHERE ended_at IS NULL AND lead_id = :'l'), 'steps 00:10:00', 'has the lead table''s where nobody else has one');
+UPDATE leadroute.lead_table SET sla = NULL, fallback_pool = NULL;
+UPDATE leadroute.pool SET mode = 'push' WHERE name = 'other';
+DELETE FROM public.leads;
+
 -- What fails is set aside -------------------------------------------------------------------------------
 
 CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never mind'; END $$;
