@@ -19,6 +19,22 @@ $$;
 COMMENT ON FUNCTION leadroute._sla_steps(leadroute.sla_policy) IS
     'The steps of a policy in their order: so long after the assignment. Step 0 is the breach.';
 
+CREATE FUNCTION leadroute._sla_steps_left(episode leadroute.assignment, policy leadroute.sla_policy)
+    RETURNS TABLE (at timestamptz, after interval, step bigint, action text, pool text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN s.step = 0 THEN episode.due_at
+            WHEN policy.business_time THEN leadroute._sla_at(episode.tenant, policy.id, episode.rep, episode.decided_at, s.after)
+            ELSE episode.decided_at + make_interval(secs => date_part('epoch', s.after)) END AS at,
+        s.after, s.step, s.action, s.pool
+    FROM leadroute._sla_steps(policy) s
+    WHERE policy.id IS NOT NULL AND CASE WHEN s.step = 0 THEN episode.breached_at IS NULL
+        ELSE s.after > coalesce(episode.stepped, '0') END
+    ORDER BY at, s.after, s.step
+$$;
+COMMENT ON FUNCTION leadroute._sla_steps_left(leadroute.assignment, leadroute.sla_policy) IS
+    'The steps that are left of an episode, and when they are to be done: the breach when the first touch was due by the policy as it was at the assignment, the others by the policy as it is now.';
+
 CREATE FUNCTION leadroute._sla_manager(episode leadroute.assignment, above boolean) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -152,7 +168,6 @@ DECLARE
     episode leadroute.assignment;
     policy leadroute.sla_policy;
     step record;
-    at timestamptz;
     next_at timestamptz;
     done interval;
     breached boolean := false;
@@ -179,15 +194,12 @@ BEGIN
     SELECT s.* INTO policy FROM leadroute.sla_policy s WHERE s.tenant = tenant AND s.id = episode.sla;
 
     done := episode.stepped;
-    FOR step IN SELECT s.* FROM leadroute._sla_steps(policy) s WHERE policy.id IS NOT NULL
-        AND s.after > coalesce(episode.stepped, '0') ORDER BY s.after, s.step
-    LOOP
-        at := leadroute._sla_at(tenant, policy.id, episode.rep, episode.decided_at, step.after);
-        IF at > moment THEN
-            next_at := nullif(at, 'infinity');
+    FOR step IN SELECT s.* FROM leadroute._sla_steps_left(episode, policy) s LOOP
+        IF step.at > moment THEN
+            next_at := nullif(step.at, 'infinity');
             EXIT;
         END IF;
-        done := step.after;
+        done := greatest(done, step.after);
         IF step.step = 0 THEN
             breached := true;
             -- coming into the shark tank tells the same

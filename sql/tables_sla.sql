@@ -47,7 +47,7 @@ COMMENT ON INDEX leadroute.sla_policy_recycle IS 'Finds the policies with a recy
 COMMENT ON COLUMN leadroute.sla_policy.tenant IS 'The company the policy belongs to.';
 COMMENT ON COLUMN leadroute.sla_policy.name IS 'What rules, reps, pools, lead tables and steps refer to; renaming is followed there.';
 COMMENT ON COLUMN leadroute.sla_policy.id IS 'What the record keeps, so that names may change; unique within the tenant. Never changes.';
-COMMENT ON COLUMN leadroute.sla_policy.first_touch IS 'From when the lead is given to a rep until its first touch is due. No months or years; in business time no days either, since a working day is as long as its calendar says: ''8 hours''.';
+COMMENT ON COLUMN leadroute.sla_policy.first_touch IS 'From when the lead is given to a rep until its first touch is due; a change counts for leads that are given out after it. No months or years; in business time no days either, since a working day is as long as its calendar says: ''8 hours''.';
 COMMENT ON COLUMN leadroute.sla_policy.business_time IS 'True: only working hours count, those of the rep''s calendar, else of the policy''s, else all hours; as the wall clock shows them in the calendar''s time zone, else in the rep''s. False: all hours count, and a day is 24 of them.';
 COMMENT ON COLUMN leadroute.sla_policy.calendar IS 'In business time: the working hours of reps who have no calendar of their own; NULL: all hours.';
 COMMENT ON COLUMN leadroute.sla_policy.on_breach IS 'What is done at the breach, besides telling the rep and the manager: an action as in sla_step; NULL: nothing more.';
