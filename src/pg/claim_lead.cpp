@@ -356,7 +356,9 @@ static char* owner_text(const ClaimTable* table, Datum owner) {
     return OidOutputFunctionCall(output, owner);
 }
 
-static int update_told(ClaimTable* table, const ClaimKey* key, Datum owner, const char* text) {
+// *stands: no trigger has changed the owner again.
+static int update_told(ClaimTable* table, const ClaimKey* key, Datum owner, const char* text,
+                       bool* stands) {
     OwnerTold told = {table->id, key->tenant, key->text, text, NULL};
     volatile int result = 0;
     owner_told_begin(&told);
@@ -365,6 +367,7 @@ static int update_told(ClaimTable* table, const ClaimKey* key, Datum owner, cons
     PG_FINALLY();
     { owner_told_end(&told); }
     PG_END_TRY();
+    *stands = told.key != NULL;
     return result;
 }
 
@@ -397,7 +400,8 @@ bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char
     LeadScope scope;
     scope_begin(table, &scope);
     SPI_connect();
-    int result = update_told(table, key, owner, wanted);
+    bool stands;
+    int result = update_told(table, key, owner, wanted, &stands);
     if (result != SPI_OK_UPDATE_RETURNING)
         elog(ERROR, "cannot update a lead: %s", SPI_result_code_string(result));
     const char* now = SPI_processed == 1 ? field(1) : was;
@@ -413,5 +417,5 @@ bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char
     SPI_finish();
     scope_end(&scope);
     set_constraints(table, "DEFERRED");
-    return given;
+    return given && stands;
 }

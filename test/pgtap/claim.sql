@@ -313,6 +313,12 @@ CREATE TRIGGER and_back AFTER UPDATE ON small_lead FOR EACH ROW EXECUTE FUNCTION
 SELECT is((SELECT rep FROM leadroute.claim('small_lead', 2, 1)), 1::bigint, 'one that changes it and back');
 SELECT is((SELECT string_agg(concat(rep, method), ' ' ORDER BY episode) FROM leadroute.decision WHERE lead_table = 'small_lead' AND lead_id = '2'), 'push 1claim 2manual 1manual', 'is all on record');
 DROP TRIGGER and_back ON small_lead;
+CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE small_lead SET owner = 2 WHERE id = NEW.id AND owner <> 2; RETURN NULL; END $$;
+CREATE TRIGGER away AFTER UPDATE ON small_lead FOR EACH ROW EXECUTE FUNCTION away();
+INSERT INTO small_lead VALUES (4, NULL);
+SELECT results_eq($$ SELECT rep, method, episode FROM leadroute.claim('small_lead', 4, 1) $$, $$ VALUES (2::bigint, 'manual', 3) $$, 'one that gives it to another afterwards');
+SELECT is((SELECT owner FROM small_lead WHERE id = 4), 2, 'as the lead says');
+DROP TRIGGER away ON small_lead;
 
 -- the rights of the caller ------------------------------------------------------------------------
 
