@@ -50,6 +50,32 @@ static bool is_told(const TriggerData* data) {
     return false;
 }
 
+// Has a trigger that fired before given the row another owner since, or deleted it? Then the
+// trigger of that change has seen to it, and what is known here is out of date.
+static bool is_outdated(const TriggerData* data) {
+    Relation relation = data->tg_relation;
+    TupleTableSlot* now = table_slot_create(relation, NULL);
+    ItemPointerData row = data->tg_newslot->tts_tid;
+    bool outdated = false;
+    if (!table_tuple_fetch_row_version(relation, &row, SnapshotSelf, now)) {
+        TableScanDesc scan = table_beginscan_tid(relation, SnapshotSelf);
+        table_tuple_get_latest_tid(scan, &row);
+        table_endscan(scan);
+        AttrNumber column = lead_table_of(relation)->owner_column;
+        bool was_null, is_null;
+        Datum was = slot_getattr(data->tg_newslot, column, &was_null);
+        outdated = !table_tuple_fetch_row_version(relation, &row, SnapshotSelf, now);
+        if (!outdated) {
+            Datum is = slot_getattr(now, column, &is_null);
+            Form_pg_attribute type = TupleDescAttr(RelationGetDescr(relation), column - 1);
+            outdated = was_null != is_null ||
+                       (!was_null && !datum_image_eq(was, is, type->attbyval, type->attlen));
+        }
+    }
+    ExecDropSingleTupleTableSlot(now);
+    return outdated;
+}
+
 // leadroute._follow_owner(), which asks the record.
 static FmgrInfo* asking(FmgrInfo* gate) {
     if (gate->fn_extra != NULL)
@@ -74,7 +100,7 @@ PG_FUNCTION_INFO_V1(leadroute_follow_owner);
 Datum leadroute_follow_owner(PG_FUNCTION_ARGS) {
     const TriggerData* data = trigger_data(fcinfo);
     if (TRIGGER_FIRED_FOR_ROW(data->tg_event) && TRIGGER_FIRED_AFTER(data->tg_event) &&
-        TRIGGER_FIRED_BY_UPDATE(data->tg_event) && is_told(data))
+        TRIGGER_FIRED_BY_UPDATE(data->tg_event) && (is_told(data) || is_outdated(data)))
         PG_RETURN_POINTER(NULL);
     LOCAL_FCINFO(call, 0);
     InitFunctionCallInfoData(*call, asking(fcinfo->flinfo), 0, PG_GET_COLLATION(), fcinfo->context,

@@ -318,6 +318,8 @@ CREATE TRIGGER away AFTER UPDATE ON small_lead FOR EACH ROW EXECUTE FUNCTION awa
 INSERT INTO small_lead VALUES (4, NULL);
 SELECT results_eq($$ SELECT rep, method, episode FROM leadroute.claim('small_lead', 4, 1) $$, $$ VALUES (2::bigint, 'manual', 3) $$, 'one that gives it to another afterwards');
 SELECT is((SELECT owner FROM small_lead WHERE id = 4), 2, 'as the lead says');
+UPDATE small_lead SET owner = 1 WHERE id = 4;
+SELECT is((SELECT string_agg(concat(rep, method), ' ' ORDER BY episode) FROM leadroute.decision WHERE lead_table = 'small_lead' AND lead_id = '4'), 'push 1claim 2manual', 'and the record, of an UPDATE too');
 DROP TRIGGER away ON small_lead;
 
 -- the rights of the caller ------------------------------------------------------------------------
