@@ -75,9 +75,9 @@ END $$;
 SQL
 
 my $tenant = 100;
-for my $sessions (8, 32)
+for my $round (1 .. $rounds)
 {
-	for my $round (1 .. $rounds)
+	for my $sessions (8, 32)
 	{
 		$tenant++;
 		subtest "$sessions sessions, round $round" => sub { race($sessions, $round == 1 ? soak(600, 5000) : 1000) };
