@@ -51,9 +51,15 @@ INSERT INTO leadroute.rule (tenant, lead_table, position, name, pool) VALUES (7,
 INSERT INTO leadroute.territory (name, key, match, author) VALUES ('area', 'postal_code', 'prefix', 'author');
 INSERT INTO leadroute.territory_entry (territory, key, pool, rep) VALUES ('area', '5', 'few', NULL), ('area', '56', NULL, 2);
 INSERT INTO leadroute.rule (lead_table, position, name, territory, needs) VALUES ('leads', 2, 'area', 'area', 'ARRAY[''a>=1'']');
+INSERT INTO leadroute.pool (name, mode, claim_daily, claim_open, claim_delay, claim_exclusive, claim_blind, shark_tank_order, offer_window, release_to, release_returns_turn)
+    VALUES ('shelf', 'pull', 9, 8, '1 minute', '1 hour', true, 'next', NULL, 'front', true), ('floor', 'broadcast', NULL, NULL, NULL, NULL, false, 'random', '1 day', 'end', false);
+INSERT INTO leadroute.pool_member (pool, rep, claim_daily, claim_open, claim_delay) VALUES ('shelf', 1, 3, 2, '1 second'), ('floor', 1, NULL, NULL, NULL), ('floor', 4, NULL, NULL, NULL);
+INSERT INTO leadroute.rule (lead_table, position, name, condition, needs, pool) VALUES ('leads', 3, 'pulled', 'source = ''shelf''', 'ARRAY[''a>=1'']', 'shelf'), ('leads', 4, 'offered', 'source = ''floor''', NULL, 'floor');
 SELECT leadroute.grant_access('seller', 'rep'), leadroute.grant_access('keeper', 'admin', NULL);
 INSERT INTO leads (source) SELECT CASE i % 5 WHEN 0 THEN 'mail' ELSE 'web' END FROM generate_series(1, 40) i;
 INSERT INTO leads (source, owner_id) VALUES ('web', 2), ('web', 99);
+INSERT INTO leads (source, score) VALUES ('shelf', 5), ('floor', 7);
+UPDATE leadroute.assignment SET at_front = true, avoid = '{1,2}' WHERE needs IS NOT NULL;
 INSERT INTO crm.contact SELECT 7, 'c' || i, 'web' FROM generate_series(1, 9) i;
 UPDATE leads SET owner_id = 4 WHERE id IN (1, 2);
 UPDATE leads SET owner_id = NULL WHERE id = 3;
@@ -77,6 +83,8 @@ SQL
 
 my $before = contents($node, 'postgres', @tables);
 my $picks = next_picks($node, 'postgres');
+is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', score, needs, at_front, avoid, offered_to, offered_until > now()), '; ' ORDER BY score) FROM leadroute.assignment WHERE score IS NOT NULL"),
+	'5 {a} t {1,2}; 7 {1,4} t', 'leads wait to be claimed, and are offered');
 like($picks, qr/^\d+( \d+){11}\n\w+( \w+){2}$/, 'leads are routed');
 
 sub same
@@ -134,7 +142,7 @@ for my $way ([], ['--disable-triggers'], ['-1'], [ '-j2' ])
 	tool('pg_restore --schema-only', 'pg_restore', @to, '-e', '--schema-only', "$dir/custom");
 	tool('pg_restore of configuration', 'pg_restore', @to, '-e', '--data-only', map({ ('-t', $_) } qw(rep pool pool_member lead_table rule)), "$dir/custom");
 	tool('pg_restore of leads alone', 'pg_restore', @to, '-e', '--data-only', '-t', 'leads', "$dir/custom");
-	psql_is($node, 'SELECT count(*) FROM leads', '41', 'the leads are there', dbname => 'leads_only');
+	psql_is($node, 'SELECT count(*) FROM leads', '43', 'the leads are there', dbname => 'leads_only');
 	verify_ok($node, 0, 'each with a record', dbname => 'leads_only');
 	is($node->safe_psql('leads_only', 'SELECT id, owner_id FROM leads ORDER BY id'), $node->safe_psql('postgres', 'SELECT id, owner_id FROM leads ORDER BY id'), 'and with the owner they had');
 }
