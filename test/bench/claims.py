@@ -23,11 +23,11 @@ REP = "\\set rep 1 + :client_id\n"
 SCRIPTS = {
     "skip": REP + """WITH c AS MATERIALIZED (SELECT id FROM skip.leads WHERE owner_id IS NULL
         ORDER BY priority, score DESC FOR UPDATE SKIP LOCKED LIMIT 1)
-        UPDATE skip.leads l SET owner_id = :rep FROM c WHERE l.id = c.id RETURNING l.*;""",
+        UPDATE skip.leads l SET owner_id = :rep FROM c WHERE l.id = c.id RETURNING l.id;""",
     # any of the latest; few are met twice
     "known": REP + """\\set id random(:newest - :leads + 1, :newest)
-        UPDATE known.leads SET owner_id = :rep WHERE id = :id RETURNING *;""",
-    "routed": REP + "SELECT * FROM leadroute.claim_next(:rep, 'pull');",
+        UPDATE known.leads SET owner_id = :rep WHERE id = :id RETURNING id;""",
+    "routed": REP + "SELECT lead_id FROM leadroute.claim_next(:rep, 'pull');",
 }
 SCRIPTS["app"] = SCRIPTS["routed"]
 
