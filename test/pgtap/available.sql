@@ -159,6 +159,24 @@ RESET session_replication_role;
 SELECT is(pg_temp.listed(1, 'web') LIKE '%leads:6%', false, 'a lead that is not there');
 UPDATE leadroute.assignment SET ended_at = clock_timestamp(), end_reason = 'deleted' WHERE lead_id = '6' AND ended_at IS NULL;
 
+-- in front
+UPDATE leadroute.pool SET release_to = 'front' WHERE name = 'web';
+DO $$ BEGIN PERFORM leadroute.claim('leads', 1, 3), leadroute.release('leads', 1); END $$;
+SELECT is(split_part(pg_temp.listed(2), ' ', 1), 'leads:1', 'a lead that was put to the front, before those with a priority');
+SELECT is((SELECT a.lead_id FROM leadroute.claim_next(2) a), '1', 'which claim_next() gives first');
+DO $$ BEGIN PERFORM leadroute.release('leads', 1); END $$;
+-- offered
+INSERT INTO leadroute.pool (name, mode) VALUES ('race', 'broadcast');
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('race', 2), ('race', 3), ('race', 4);
+INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', 8, 'race', $c$source = 'race'$c$, 'race');
+INSERT INTO public.leads (id, source) OVERRIDING SYSTEM VALUE VALUES (25, 'race');
+SELECT is((SELECT status FROM leadroute.open_assignment WHERE lead_id = '25'), 'offered', 'a pool with the mode broadcast offers');
+SELECT is(pg_temp.listed(r, 'race'), CASE WHEN r > 1 THEN 'leads:25' END, 'what each of its members is told: ' || r) FROM generate_series(1, 4) r;
+SELECT is(pg_temp.sorted(pg_temp.listed(r)), pg_temp.granted(r), 'as claim() says for ' || r) FROM generate_series(1, 4) r;
+DO $$ BEGIN PERFORM leadroute.claim('leads', 25, 3), leadroute.release('leads', 25), leadroute.route('leads', 25); END $$;
+SELECT is((SELECT offered_to FROM leadroute.assignment WHERE lead_id = '25' AND ended_at IS NULL), '{2,4}', 'offered again, but not to who has released it');
+DO $$ BEGIN PERFORM leadroute.claim('leads', 25, 2); END $$;
+
 -- Shark tank ------------------------------------------------------------------------------------------
 
 INSERT INTO public.leads (id, source) OVERRIDING SYSTEM VALUE VALUES (30, 'push'), (31, 'push'), (32, 'push'), (33, 'push');
@@ -267,7 +285,7 @@ GRANT CREATE ON SCHEMA public TO lr_owner;
 ALTER TABLE public.leads OWNER TO lr_owner;
 ALTER TABLE public.leads ENABLE ROW LEVEL SECURITY;
 SELECT is(pg_temp.as_role(role, format('SELECT string_agg(lead_id, '' '') FROM leadroute.available_leads(%s)', rep)), leads, format('%s for %s', role, rep))
-FROM (VALUES ('lr_ann', 1, '4 5 9 3 10 2 1'), ('lr_ann', 2, 'LR012'), ('lr_bob', 2, '4 9 3 2 1'), ('lr_bob', 1, 'LR012'), ('lr_app', 1, '4 5 9 3 10 2 1'), ('lr_app', 2, '4 9 3 2 1'),
+FROM (VALUES ('lr_ann', 1, '1 4 5 9 3 10 2'), ('lr_ann', 2, 'LR012'), ('lr_bob', 2, '1 4 9 3 2'), ('lr_bob', 1, 'LR012'), ('lr_app', 1, '1 4 5 9 3 10 2'), ('lr_app', 2, '1 4 9 3 2'),
     ('lr_boss', 1, '5'), ('lr_boss', 2, 'LR012'), ('lr_none', 1, '42501')) v (role, rep, leads);
 SELECT is(pg_temp.as_role(role, sql), answer, format('%s: %s', role, sql))
 FROM (VALUES ('lr_boss', 'SELECT lead_id FROM leadroute.claim(''leads'', 5, 1)', '5'), ('lr_boss', 'SELECT leadroute.claim(''leads'', 9, 1)', 'LR012'),
