@@ -6,55 +6,55 @@
 -- assignment.stepped says up to which time after the assignment the steps are done, next_step_at when
 -- the next one is. Steps missed meanwhile are caught up in one go, in their order.
 
-CREATE FUNCTION leadroute._sla_steps(policy leadroute.sla_policy)
-    RETURNS TABLE (after interval, step bigint, action text, pool text)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT policy.first_touch, 0::bigint, policy.on_breach, NULL::text
-    UNION ALL
-    SELECT coalesce(s.after, greatest(policy.first_touch * s.share::double precision, interval '1 microsecond')), s.id, s.action, s.pool
-    FROM leadroute.sla_step s WHERE s.tenant = policy.tenant AND s.policy = policy.name
-    ORDER BY 1, 2
-$$;
-COMMENT ON FUNCTION leadroute._sla_steps(leadroute.sla_policy) IS
-    'The steps of a policy in their order: so long after the assignment. Step 0 is the breach.';
+-- In PL/pgSQL, which keeps its plans: these run for every lead.
 
 CREATE FUNCTION leadroute._sla_steps_left(episode leadroute.assignment, policy leadroute.sla_policy)
     RETURNS TABLE (at timestamptz, after interval, step bigint, action text, pool text)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT CASE WHEN s.step = 0 THEN episode.due_at
             WHEN policy.business_time THEN leadroute._sla_at(episode.tenant, policy.id, episode.rep, episode.decided_at, s.after)
             ELSE episode.decided_at + make_interval(secs => date_part('epoch', s.after)) END AS at,
         s.after, s.step, s.action, s.pool
-    FROM leadroute._sla_steps(policy) s
+    FROM (SELECT policy.first_touch AS after, 0::bigint AS step, policy.on_breach AS action, NULL::text AS pool
+        UNION ALL
+        SELECT coalesce(t.after, greatest(policy.first_touch * t.share::double precision, interval '1 microsecond')), t.id, t.action, t.pool
+        FROM leadroute.sla_step t WHERE t.tenant = policy.tenant AND t.policy = policy.name) s
     WHERE policy.id IS NOT NULL AND CASE WHEN s.step = 0 THEN episode.breached_at IS NULL
         ELSE s.after > coalesce(episode.stepped, '0') END
-    ORDER BY at, s.after, s.step
+    ORDER BY 1, s.after, s.step;
+END
 $$;
 COMMENT ON FUNCTION leadroute._sla_steps_left(leadroute.assignment, leadroute.sla_policy) IS
-    'The steps that are left of an episode, and when they are to be done: the breach when the first touch was due by the policy as it was at the assignment, the others by the policy as it is now.';
+    'The steps that are left of an episode, and when they are to be done: the breach (step 0) when the first touch was due by the policy as it was at the assignment, the others by the policy as it is now.';
 
 CREATE FUNCTION leadroute._sla_manager(episode leadroute.assignment, above boolean) RETURNS bigint
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH near (manager) AS (SELECT coalesce(
+DECLARE
+    near CONSTANT bigint := coalesce(
         (SELECT r.manager FROM leadroute.rep r WHERE r.tenant = episode.tenant AND r.id = episode.rep),
         (SELECT p.manager FROM leadroute.pool p WHERE p.tenant = episode.tenant AND p.id = episode.pool),
-        (SELECT t.manager FROM leadroute.lead_table t WHERE t.id = episode.lead_table)))
-    SELECT CASE WHEN above THEN coalesce((SELECT r.manager FROM leadroute.rep r
-        WHERE r.tenant = episode.tenant AND r.id = near.manager), near.manager) ELSE near.manager END
-    FROM near
+        (SELECT t.manager FROM leadroute.lead_table t WHERE t.id = episode.lead_table));
+BEGIN
+    RETURN coalesce(CASE WHEN above THEN (SELECT r.manager FROM leadroute.rep r
+        WHERE r.tenant = episode.tenant AND r.id = near) END, near);
+END
 $$;
 COMMENT ON FUNCTION leadroute._sla_manager(leadroute.assignment, boolean) IS
     'Who is told of an episode: the rep''s manager, else the pool''s, else the lead table''s; above: that manager''s own, where there is one.';
 
 CREATE FUNCTION leadroute._sla_act(episode leadroute.assignment, kind text) RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     INSERT INTO leadroute.sla_action (tenant, kind, lead_table, lead_id, episode, rep, pool, rule, policy, due_at)
     VALUES (episode.tenant, kind, episode.lead_table, episode.lead_id, episode.episode, episode.rep, episode.pool,
-        episode.rule, episode.sla, episode.due_at)
+        episode.rule, episode.sla, episode.due_at);
+END
 $$;
 COMMENT ON FUNCTION leadroute._sla_act(leadroute.assignment, text) IS 'Writes what was done to sla_action, which tells listeners.';
 
@@ -112,15 +112,24 @@ COMMENT ON FUNCTION leadroute._sla_route(regclass, record, integer, boolean, big
     'Takes a lead, whose row is locked, from its rep: ends the episode as breached and writes the next one, by the rules or (pool) to another member of a pool, else waiting, for that pool alone if it is bound to it. Gives the columns to set on the lead, with its owner, and who has it now.';
 
 CREATE FUNCTION leadroute._sla_avoid(episode leadroute.assignment, most integer) RETURNS bigint[]
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH missed AS (
-        SELECT e.rep, max(e.decided_at) AS at FROM leadroute._episodes(episode.lead_table, episode.lead_id, episode.tenant) e
-        WHERE e.rep IS NOT NULL AND (e.breached_at IS NOT NULL OR e.ended_at IS NULL) GROUP BY e.rep
-    ), latest AS (SELECT m.rep FROM missed m ORDER BY m.at DESC LIMIT most)
-    SELECT array_agg(DISTINCT l.rep) FROM (
-        SELECT rep FROM latest
-        UNION ALL SELECT g FROM unnest(episode.avoid) g WHERE g NOT IN (SELECT m.rep FROM missed m)) l
+DECLARE
+    missed CONSTANT bigint[] := ARRAY(SELECT e.rep FROM leadroute.assignment e
+        WHERE e.tenant = episode.tenant AND e.lead_table = episode.lead_table AND e.lead_id = episode.lead_id
+          AND e.ended_at IS NOT NULL AND e.rep IS NOT NULL AND e.breached_at IS NOT NULL
+        ORDER BY e.tenant DESC, e.lead_table DESC, e.lead_id USING OPERATOR(leadroute.>#), e.episode DESC);
+    latest bigint[] := ARRAY[episode.rep];
+    rep bigint;
+BEGIN
+    FOREACH rep IN ARRAY missed LOOP
+        EXIT WHEN cardinality(latest) >= most;
+        IF rep <> ALL (latest) THEN
+            latest := latest || rep;
+        END IF;
+    END LOOP;
+    RETURN ARRAY(SELECT DISTINCT l FROM unnest(latest || ARRAY(SELECT g FROM unnest(episode.avoid) g WHERE g <> ALL (missed))) l ORDER BY l);
+END
 $$;
 COMMENT ON FUNCTION leadroute._sla_avoid(leadroute.assignment, integer) IS
     'Who does not get a lead that is taken from its rep: the latest so many (NULL: all) who missed it, this one included, and those who gave it up.';
@@ -283,6 +292,11 @@ BEGIN
             format('the step that is due for lead %s of "%s" cannot be done: %s', lead_id, t.name, message)
         FROM leadroute.lead_table t LEFT JOIN leadroute._open_episode(attachment, lead_id, tenant) e ON true WHERE t.id = attachment;
     END IF;
+    -- who has the record locked does something to the lead himself
+    UPDATE leadroute.assignment a SET next_step_at = clock_timestamp() + interval '10 minutes'
+    WHERE a.ended_at IS NULL AND (a.tenant, a.lead_table, a.lead_id) IN (SELECT l.tenant, l.lead_table, l.lead_id
+        FROM leadroute.assignment l WHERE l.tenant = tenant AND l.lead_table = attachment AND l.lead_id = lead_id
+          AND l.ended_at IS NULL FOR NO KEY UPDATE SKIP LOCKED);
 END
 $$;
 COMMENT ON FUNCTION leadroute._sla_failed(integer, text, bigint, text) IS
@@ -314,21 +328,22 @@ COMMENT ON FUNCTION leadroute._sla_tell(jsonb) IS
 
 -- A walk --------------------------------------------------------------------------------------------
 
-CREATE FUNCTION leadroute._sla_due(tenants bigint[], at jsonb, until timestamptz, most integer)
-    RETURNS TABLE (tenant bigint, lead_table integer, lead_id text, next_step_at timestamptz)
+CREATE FUNCTION leadroute._sla_due(tenants bigint[], passed text[], until timestamptz, most integer)
+    RETURNS TABLE (tenant bigint, lead_table integer, lead_id text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 BEGIN
-    RETURN QUERY EXECUTE 'SELECT a.tenant, a.lead_table, a.lead_id, a.next_step_at FROM leadroute.assignment a
+    -- nothing orders those that are due at one moment, as many are when hours begin
+    RETURN QUERY EXECUTE 'SELECT a.tenant, a.lead_table, a.lead_id FROM leadroute.assignment a
         WHERE a.next_step_at <= $1 AND a.next_step_at IS NOT NULL AND a.ended_at IS NULL AND a.touched_at IS NULL'
         || CASE WHEN tenants IS NULL THEN '' ELSE ' AND a.tenant = ANY ($2)' END
-        || CASE WHEN at IS NULL THEN '' ELSE ' AND a.next_step_at >= $3 AND (a.next_step_at, a.tenant, a.lead_table, a.lead_id) > ($3, $4, $5, $6)' END
-        || ' ORDER BY a.next_step_at, a.tenant, a.lead_table, a.lead_id LIMIT $7'
-    USING until, tenants, (at ->> 0)::timestamptz, (at ->> 1)::bigint, (at ->> 2)::integer, at ->> 3, most;
+        || CASE WHEN cardinality(passed) = 0 THEN '' ELSE ' AND concat_ws(''/'', a.tenant, a.lead_table, a.lead_id) <> ALL ($3)' END
+        || ' ORDER BY a.next_step_at LIMIT $4'
+    USING until, tenants, passed, most;
 END
 $$;
-COMMENT ON FUNCTION leadroute._sla_due(bigint[], jsonb, timestamptz, integer) IS
-    'The next leads whose step is due, the longest due first, after a place (next_step_at, tenant, lead_table, lead_id), of these tenants (NULL: all).';
+COMMENT ON FUNCTION leadroute._sla_due(bigint[], text[], timestamptz, integer) IS
+    'The next leads whose step is due, the longest due first, of these tenants (NULL: all), without those that were passed over.';
 
 CREATE FUNCTION leadroute._sla_walk(tenants bigint[], work jsonb, most integer, OUT next_work jsonb, OUT done integer)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -336,7 +351,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     until CONSTANT timestamptz := coalesce((work ->> 'until')::timestamptz, clock_timestamp());
-    at jsonb := work -> 'at';
+    passed text[] := ARRAY(SELECT jsonb_array_elements_text(work -> 'passed'));
     candidate record;
     stepped record;
     alerts jsonb := '[]';
@@ -345,30 +360,31 @@ BEGIN
     done := 0;
     -- triggers of lead tables run here, with their owners' rights, and not at the end with ours
     SET CONSTRAINTS ALL IMMEDIATE;
-    FOR candidate IN SELECT d.* FROM leadroute._sla_due(tenants, at, until, most) d LOOP
+    FOR candidate IN SELECT d.* FROM leadroute._sla_due(tenants, passed, until, most) d LOOP
         tried := tried + 1;
-        at := jsonb_build_array(candidate.next_step_at, candidate.tenant, candidate.lead_table, candidate.lead_id);
-        CONTINUE WHEN EXISTS (SELECT FROM leadroute.alert a WHERE a.tenant = candidate.tenant AND a.kind = 'sla_error'
-            AND a.acknowledged_at IS NULL AND a.lead_table = candidate.lead_table AND a.lead_id = candidate.lead_id
-            AND a.raised_at > clock_timestamp() - interval '10 minutes');
         BEGIN
             SELECT l.* INTO stepped FROM leadroute._sla_lead(candidate.lead_table, candidate.lead_id, candidate.tenant) l;
-            alerts := alerts || coalesce(stepped.alerts, '[]');
-            done := done + (stepped.outcome <> 'skipped')::integer;
-            -- the leads that follow are for those who are there by then
-            EXIT WHEN stepped.away;
         EXCEPTION WHEN OTHERS THEN
+            SELECT 'skipped' AS outcome, NULL::jsonb AS alerts, false AS away INTO stepped;
             -- those will pass
             IF left(SQLSTATE, 2) NOT IN ('40', '53', '55', '57') THEN
                 PERFORM leadroute._sla_failed(candidate.lead_table, candidate.lead_id, candidate.tenant, SQLERRM);
             END IF;
         END;
+        IF stepped.outcome = 'skipped' THEN
+            passed := passed || concat_ws('/', candidate.tenant, candidate.lead_table, candidate.lead_id);
+        ELSE
+            done := done + 1;
+            alerts := alerts || coalesce(stepped.alerts, '[]');
+        END IF;
+        -- the leads that follow are for those who are there by then
+        EXIT WHEN stepped.away;
     END LOOP;
     PERFORM leadroute._sla_tell(alerts);
     IF tried > 0 THEN
-        next_work := jsonb_build_object('until', until, 'at', at);
+        next_work := jsonb_build_object('until', until, 'passed', to_jsonb(passed));
     END IF;
 END
 $$;
 COMMENT ON FUNCTION leadroute._sla_walk(bigint[], jsonb, integer) IS
-    'Does what is due for at most so many leads, to be committed; tells from where to go on (NULL: nothing is left) and for how many something was done. What comes due after the walk began is left to the next.';
+    'Does what is due for at most so many leads, to be committed; tells what is left (NULL: nothing) and for how many something was done. What comes due after the walk began is left to the next.';

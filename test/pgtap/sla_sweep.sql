@@ -245,7 +245,7 @@ UPDATE public.leads SET name = 'free' WHERE false;
 DROP TRIGGER refuse ON public.leads;
 CALL leadroute.sweep();
 SELECT is(story(:stuck) ~ '^\d push open$', true, 'it rests');
-UPDATE leadroute.alert SET raised_at = now() - interval '11 minutes' WHERE kind = 'sla_error';
+UPDATE leadroute.assignment SET next_step_at = next_step_at - interval '10 minutes' WHERE lead_id = :'stuck' AND ended_at IS NULL;
 CALL leadroute.sweep();
 SELECT is(story(:stuck) ~ '^\d push breached!, \d reroute open 1$', true, 'and is tried again after ten minutes');
 
