@@ -56,7 +56,7 @@ struct Availability {
     ShiftState* shifts;
     RepShift* rep_shifts;
     PolicyShift* policy_shifts; // sorted by policy
-    RepAbsence* absences; // sorted by rep
+    RepAbsence* absences;       // sorted by rep
     RepPresence* presences;
     int32 window_count, shift_count, rep_shift_count, policy_shift_count, absence_count;
     int32 presence_count;

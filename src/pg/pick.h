@@ -23,11 +23,11 @@ struct PickRequest {
     double value = 0;          // of the lead; 0: not known
     const int64* avoid = NULL; // reps who do not get the lead again
     int32 avoid_count = 0;
-    int32 push_pool = 0; // id of a pool that gives this lead out, whatever its mode
-    int32 sla = 0;             // policy of the lead's rule, id; 0: it names none
-    int64 sla_rule = 0;        // or the rule itself, where only its id is known
-    int32 table_sla = 0;       // of its lead table, where nobody else names one
-    bool pool_bound = false;   // the lead is for this pool by a policy, whose sla counts first
+    int32 push_pool = 0;     // id of a pool that gives this lead out, whatever its mode
+    int32 sla = 0;           // policy of the lead's rule, id; 0: it names none
+    int64 sla_rule = 0;      // or the rule itself, where only its id is known
+    int32 table_sla = 0;     // of its lead table, where nobody else names one
+    bool pool_bound = false; // the lead is for this pool by a policy, whose sla counts first
 };
 
 struct Pick {
