@@ -100,7 +100,7 @@ static int list_queues(const ClaimTerms* terms, const char* pool, bool tank, Nex
     bool member = false;
     for (int i = 0; i < terms->count; i++) {
         const PoolTerms* of = &terms->pool[i];
-        bool named = pool != NULL && strcmp(NameStr(of->name), pool) == 0;
+        bool named = pool != NULL && strcmp(of->name, pool) == 0;
         member = member || named;
         if (pool == NULL ? !of->foreign && (tank || of->pulls) : named)
             queues[count++] = {{terms->key, of->pool, tank}, {}, tank && of->random};

@@ -118,7 +118,8 @@ static bool text_in(int number, char* out, Size room) {
 static void read_pool(uint64 row, PoolTerms* pool) {
     bool isnull;
     pool->pool = DatumGetInt32(column(row, 4, &isnull));
-    namestrcpy(&pool->name, SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 5));
+    strlcpy(pool->name, SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 5),
+            sizeof(pool->name));
     pool->pulls = true_in(row, 6);
     pool->blind = true_in(row, 7);
     pool->random = true_in(row, 8);

@@ -6,12 +6,18 @@
 
 #include "shared.h"
 
-constexpr int kRefLength = 128;
+extern "C" {
+#include "mb/pg_wchar.h"
+}
+
+// of the longest that are accepted (checks.sql)
+constexpr int kPoolNameLength = 63 * MAX_MULTIBYTE_CHAR_LEN + 1;
+constexpr int kRefLength = 200 * MAX_MULTIBYTE_CHAR_LEN + 1;
 
 // Of one pool that the rep is a member of.
 struct PoolTerms {
     int32 pool;
-    NameData name;
+    char name[kPoolNameLength];
     bool pulls;      // its mode is pull or broadcast
     bool blind;      // claim_blind
     bool random;     // shark_tank_order

@@ -230,6 +230,15 @@ SELECT throws_ok($$ SELECT leadroute.claim('small', 1, 3000000000) $$, 'LR010', 
 SELECT is(pg_temp.listed(1, tenant => 5), 'branch:z', 'another tenant''s');
 SELECT is((SELECT lead ->> 'rank' FROM leadroute.available_leads(1, tenant => 5)), '1', 'its row');
 SELECT is(pg_temp.listed(2, tenant => 5), NULL, 'nothing that the owner column cannot name');
+-- as long as names may be
+INSERT INTO leadroute.pool (name, mode) VALUES (repeat('ö', 63), 'pull');
+INSERT INTO leadroute.rep (id, name, ref) VALUES (50, 'Long', repeat('ü', 200));
+INSERT INTO leadroute.pool_member (pool, rep) VALUES (repeat('ö', 63), 50);
+UPDATE leadroute.rule SET pool = repeat('ö', 63) WHERE tenant = 0 AND lead_table = 'branch';
+INSERT INTO public.branch VALUES (0, 'long', 7), (0, 'longer', 6);
+SELECT is(pg_temp.listed(50, repeat('ö', 63)), 'branch:long branch:longer', 'a long name, and ref');
+SELECT is((SELECT lead_id FROM leadroute.claim_next(50, repeat('ö', 63))), 'long', 'claim_next() knows them');
+SELECT is((SELECT owner FROM public.branch WHERE code = 'long'), repeat('ü', 200), 'whole');
 SELECT ok(pg_temp.kept() AND pg_temp.kept(5), 'verify()');
 
 -- By index ----------------------------------------------------------------------------------------------
