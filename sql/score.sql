@@ -14,24 +14,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION leadroute._score_expression(leadroute.lead_table, text) IS 'SQL for the score of a lead.';
 
-CREATE FUNCTION leadroute._lead_score(attachment leadroute.lead_table, relation regclass, lead_id text, tenant bigint)
-    RETURNS double precision
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    score double precision;
-BEGIN
-    IF attachment.score_column IS NOT NULL AND leadroute._has_column(relation, attachment.score_column) THEN
-        SELECT l.score INTO score FROM leadroute._read_lead(relation, format('SELECT %s FROM %s l WHERE %s',
-            leadroute._score_expression(attachment, 'l'), relation,
-            leadroute._lead_condition(attachment, relation, lead_id, tenant))) AS l (score double precision);
-    END IF;
-    RETURN score;
-END
-$$;
-COMMENT ON FUNCTION leadroute._lead_score(leadroute.lead_table, regclass, text, bigint) IS
-    'The present score of a lead; NULL: it has none.';
-
 -- With the rights of leadroute's owner, as the other triggers that tell the record (route.sql).
 CREATE FUNCTION leadroute.follow_score() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -1,4 +1,5 @@
 // claim_next(): the next lead of the rep's queues; see claim.h and claim_search.h.
+#include "attempt.h"
 #include "claim.h"
 #include "claim_allowance.h"
 #include "claim_search.h"
@@ -17,7 +18,11 @@ struct NextClaim {
     const ClaimQueue* queue;
     ClaimResult result;
     bool refused; // the queue at hand
+    int failed;   // leads that could not be updated
 };
+
+// So many are set aside by one search, then what is wrong is raised.
+constexpr int kMaxSetAside = 3;
 
 // Needs and owner column, before the lead is locked.
 static ClaimOutcome fits(const ClaimRequest* request, const Episode* episode, ClaimResult* result) {
@@ -60,9 +65,50 @@ static ClaimOutcome take_row(NextClaim* next, ItemPointer row) {
     return claim_take(&request, &next->result);
 }
 
+struct Taking {
+    NextClaim* next;
+    ItemPointer row;
+    ClaimOutcome outcome;
+};
+
+static void take_body(void* argument) {
+    Taking* taking = static_cast<Taking*>(argument);
+    taking->outcome = take_row(taking->next, taking->row);
+}
+
+static void set_aside(const ClaimQueue* queue, ItemPointer row, const char* message) {
+    Episode episode;
+    if (!episode_fetch(queue->key.assignment, row, &episode))
+        return;
+    Oid types[] = {INT4OID, TEXTOID, INT8OID, INT8OID, INT4OID, TEXTOID};
+    Datum values[] = {Int32GetDatum(episode.lead_table), CStringGetTextDatum(episode.lead_id),
+                      Int64GetDatum(episode.tenant),     Int64GetDatum(episode.rule),
+                      Int32GetDatum(queue->pool),        CStringGetTextDatum(message)};
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    if (SPI_execute_with_args("SELECT leadroute._backlog_failed($1, $2, $3, nullif($4, 0), $5, $6)",
+                              lengthof(types), types, values, NULL, false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot set a lead aside");
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
+// A lead whose update fails does not keep the others of its queue: it is left there with an alert.
+static ClaimOutcome take_apart(NextClaim* next, ItemPointer row) {
+    Taking taking = {next, row, ClaimOutcome::gone};
+    ErrorData* error = attempt_apart(take_body, &taking);
+    if (error == NULL)
+        return taking.outcome;
+    if (++next->failed > kMaxSetAside)
+        ReThrowError(error);
+    set_aside(next->queue, row, error->message);
+    return ClaimOutcome::gone;
+}
+
 static ClaimTry take(void* context, ItemPointer row) {
     NextClaim* next = static_cast<NextClaim*>(context);
-    switch (take_row(next, row)) {
+    switch (take_apart(next, row)) {
     case ClaimOutcome::taken:
         return ClaimTry::taken;
     case ClaimOutcome::unfit:
