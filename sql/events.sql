@@ -95,9 +95,9 @@ AS $$
     ), r (tenant, rep) AS (
         SELECT t.tenant, least(
             (SELECT a.rep FROM leadroute.assignment a
-             WHERE a.tenant = t.tenant AND a.ended_at IS NULL ORDER BY a.rep LIMIT 1),
+             WHERE a.tenant = t.tenant AND a.rep IS NOT NULL AND a.ended_at IS NULL ORDER BY a.rep LIMIT 1),
             (SELECT a.rep FROM leadroute.assignment a
-             WHERE a.tenant = t.tenant AND a.ended_at IS NOT NULL ORDER BY a.rep LIMIT 1))
+             WHERE a.tenant = t.tenant AND a.rep IS NOT NULL AND a.ended_at IS NOT NULL ORDER BY a.rep LIMIT 1))
         FROM t WHERE t.tenant IS NOT NULL
         UNION ALL
         SELECT r.tenant, least(

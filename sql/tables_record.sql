@@ -66,8 +66,8 @@ CREATE UNIQUE INDEX assignment_open
     ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX assignment_ended
     ON leadroute.assignment (tenant, lead_table, lead_id leadroute.key_ops, episode) WHERE ended_at IS NOT NULL;
-CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NULL;
-CREATE INDEX assignment_rep_ended ON leadroute.assignment (tenant, rep, day) WHERE ended_at IS NOT NULL;
+CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day) WHERE rep IS NOT NULL AND ended_at IS NULL;
+CREATE INDEX assignment_rep_ended ON leadroute.assignment (tenant, rep, day) WHERE rep IS NOT NULL AND ended_at IS NOT NULL;
 CREATE INDEX assignment_credited ON leadroute.assignment (tenant, credit_ticket) WHERE credit_ticket IS NOT NULL;
 CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL;
 CREATE INDEX assignment_queue ON leadroute.assignment

@@ -19,40 +19,30 @@ void allowance_lock(const ClaimTerms* terms) {
     (void)LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-// Claims of a rep from a pool.
-#define CLAIMS(what, rest)                                                                         \
-    "SELECT " what " FROM leadroute.assignment a WHERE a.tenant = $1 AND a.rep = $2"               \
-    " AND a.pool = $3 AND a.method = 'claim' AND " rest
+// The claims of a rep from a pool: in halves, for the two indexes of its leads.
 
-// without those that were credited back with the day
-static const char kDaily[] =
-    "SELECT (" CLAIMS("count(*)",
-                      "a.ended_at IS NULL AND a.day = d.day"
-                      " AND a.credit_day IS NOT TRUE") ") + (" CLAIMS("count(*)",
-                                                                      "a.ended_at IS NOT NULL AND "
-                                                                      "a.day = d.day"
-                                                                      " AND a.credit_day IS NOT "
-                                                                      "TRUE") "),"
-                                                                              " (d.day + "
-                                                                              "1)::timestamp AT "
-                                                                              "TIME ZONE $4"
-                                                                              " FROM (SELECT "
-                                                                              "(clock_timestamp() "
-                                                                              "AT TIME ZONE "
-                                                                              "$4)::date) AS d "
-                                                                              "(day)";
-static const char kOpen[] = "SELECT (" CLAIMS("count(*)", "a.ended_at IS NULL") "), NULL, $4";
-// by the index of days, in whatever zone they were
-static const char kLast[] =
-    "SELECT 0, greatest((" CLAIMS("max(a.decided_at)",
-                                  "a.ended_at IS NULL AND a.day >= "
-                                  "d.day") "), (" CLAIMS("max(a.decided_at)",
-                                                         "a.ended_at IS NOT NULL AND a.day >= "
-                                                         "d.day") ")) + $5"
-                                                                  " FROM (SELECT "
-                                                                  "(clock_timestamp() - $5)::date "
-                                                                  "- 1, $4) AS d (day)";
-#undef CLAIMS
+// Without those that were credited back with the day.
+static const char kDaily[] = R"(
+    SELECT (SELECT count(*) FROM leadroute.assignment a
+            WHERE a.tenant = $1 AND a.rep = $2 AND a.pool = $3 AND a.method = 'claim'
+              AND a.ended_at IS NULL AND a.day = d.day AND a.credit_day IS NOT TRUE)
+         + (SELECT count(*) FROM leadroute.assignment a
+            WHERE a.tenant = $1 AND a.rep = $2 AND a.pool = $3 AND a.method = 'claim'
+              AND a.ended_at IS NOT NULL AND a.day = d.day AND a.credit_day IS NOT TRUE),
+        (d.day + 1)::timestamp AT TIME ZONE $4
+    FROM (SELECT (clock_timestamp() AT TIME ZONE $4)::date) AS d (day))";
+static const char kOpen[] = R"(
+    SELECT count(*), NULL::timestamptz FROM leadroute.assignment a
+    WHERE a.tenant = $1 AND a.rep = $2 AND a.pool = $3 AND a.method = 'claim' AND a.ended_at IS NULL)";
+// By the index of days, in whatever zone they were.
+static const char kLast[] = R"(
+    SELECT 0::bigint, greatest((SELECT max(a.decided_at) FROM leadroute.assignment a
+            WHERE a.tenant = $1 AND a.rep = $2 AND a.pool = $3 AND a.method = 'claim'
+              AND a.ended_at IS NULL AND a.day >= d.day),
+        (SELECT max(a.decided_at) FROM leadroute.assignment a
+            WHERE a.tenant = $1 AND a.rep = $2 AND a.pool = $3 AND a.method = 'claim'
+              AND a.ended_at IS NOT NULL AND a.day >= d.day)) + $5
+    FROM (SELECT (clock_timestamp() - $5)::date - 1) AS d (day))";
 
 struct Count {
     int64 used;

@@ -52,6 +52,16 @@ bool tests_null(List* predicate, AttrNumber column, NullTestType type) {
            reinterpret_cast<const Var*>(test->arg)->varattno == column;
 }
 
+// Of rows with a rep alone, or of those without one, too.
+static bool is_of_ended(List* predicate, const RecordColumns* columns, NullTestType type) {
+    List* rest = NIL;
+    ListCell* cell;
+    foreach (cell, predicate)
+        if (!tests_null(list_make1(lfirst(cell)), columns->rep, IS_NOT_NULL))
+            rest = lappend(rest, lfirst(cell));
+    return tests_null(rest, columns->ended_at, type);
+}
+
 // Opens them, whatever their names in this physical copy.
 static RepIndexes open_rep_indexes(Relation record, const RecordColumns* columns) {
     RepIndexes found = {};
@@ -65,9 +75,9 @@ static RepIndexes open_rep_indexes(Relation record, const RecordColumns* columns
                       form->indkey.values[1] == columns->rep &&
                       form->indkey.values[2] == columns->day;
         List* predicate = by_rep ? RelationGetIndexPredicate(index) : NIL;
-        if (found.open == NULL && tests_null(predicate, columns->ended_at, IS_NULL))
+        if (found.open == NULL && is_of_ended(predicate, columns, IS_NULL))
             found.open = index;
-        else if (found.ended == NULL && tests_null(predicate, columns->ended_at, IS_NOT_NULL))
+        else if (found.ended == NULL && is_of_ended(predicate, columns, IS_NOT_NULL))
             found.ended = index;
         else
             index_close(index, AccessShareLock);
@@ -76,7 +86,8 @@ static RepIndexes open_rep_indexes(Relation record, const RecordColumns* columns
     if (found.open == NULL || found.ended == NULL)
         ereport(ERROR,
                 (errcode(ERRCODE_LR_CONFIGURATION),
-                 errmsg("relation \"%s\" has no index on (tenant, rep, day) WHERE ended_at IS %s",
+                 errmsg("relation \"%s\" has no index on (tenant, rep, day) WHERE rep IS NOT "
+                        "NULL AND ended_at IS %s",
                         RelationGetRelationName(record), found.open == NULL ? "NULL" : "NOT NULL"),
                  errhint("CREATE INDEX ON it (tenant, rep, day), one for the open rows and one for "
                          "the ended ones; counters are rebuilt by them.")));
