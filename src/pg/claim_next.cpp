@@ -17,11 +17,12 @@ struct NextClaim {
     const ClaimTerms* terms;
     const ClaimQueue* queue;
     ClaimResult result;
-    bool refused; // the queue at hand
-    int failed;   // leads that could not be updated
+    bool refused;     // the queue at hand
+    int failed;       // leads that could not be updated
+    ErrorData* error; // of the first of them
 };
 
-// So many are set aside by one search, then what is wrong is raised.
+// So many are set aside by one search, if it finds another one; otherwise what is wrong is raised.
 constexpr int kMaxSetAside = 3;
 
 // Needs and owner column, before the lead is locked.
@@ -100,8 +101,10 @@ static ClaimOutcome take_apart(NextClaim* next, ItemPointer row) {
     ErrorData* error = attempt_apart(take_body, &taking);
     if (error == NULL)
         return taking.outcome;
+    if (next->error == NULL)
+        next->error = error;
     if (++next->failed > kMaxSetAside)
-        ReThrowError(error);
+        ReThrowError(next->error);
     set_aside(next->queue, row, error->message);
     return ClaimOutcome::gone;
 }
@@ -197,6 +200,8 @@ static void claim_next(FunctionCallInfo fcinfo, ReturnSetInfo* rows) {
         if (next.refused && next.result.refusal.of_rep)
             break;
     }
+    if (next.error != NULL)
+        ReThrowError(next.error);
     if (refused)
         claim_refuse(next.terms, level, NULL, NULL, &first);
 }

@@ -21,11 +21,12 @@ bool score_type(Oid type) {
 
 AttrNumber score_column_in(Relation relation, const char* name, Oid* type) {
     *type = InvalidOid;
-    AttrNumber number =
-        name == NULL ? InvalidAttrNumber : get_attnum(RelationGetRelid(relation), name);
+    AttrNumber number = InvalidAttrNumber;
+    if (name != NULL)
+        number = get_attnum(RelationGetRelid(relation), name);
     if (number > 0)
         *type = getBaseType(TupleDescAttr(RelationGetDescr(relation), number - 1)->atttypid);
-    return score_type(*type) ? number : InvalidAttrNumber;
+    return score_type(*type) ? number : AttrNumber(InvalidAttrNumber);
 }
 
 bool score_from(Oid type, Datum value, double* score) {
