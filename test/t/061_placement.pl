@@ -140,7 +140,7 @@ sqlstate_is($node, sprintf($insert, 'leads_102025', 99), 'LR016', 'in a new sess
 sqlstate_is($node, 'SELECT * FROM leadroute.pool_state(42)', 'LR016', 'pool_state');
 sqlstate_is($node, 'SELECT * FROM leadroute.verify(42)', 'LR016', 'verify');
 sqlstate_is($node, 'SELECT * FROM leadroute.stat(42)', 'LR016', 'stat');
-sqlstate_is($node, 'SELECT * FROM leadroute._give(42, 1)', 'LR016', 'a lead given by hand');
+sqlstate_is($node, 'SELECT * FROM leadroute._give(42, 1, NULL, NULL)', 'LR016', 'a lead given by hand');
 is($node->safe_psql('postgres', $state), $before, 'and nothing has changed');
 is($session->query("INSERT INTO leads (tenant, source) VALUES (43, 'x') RETURNING owner_id"), '3', 'who is here is served');
 

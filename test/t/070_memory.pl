@@ -61,10 +61,10 @@ my $before = private_kb($session->pid);
 my $peak = peak($copy);
 is(join(' ', $session->errors), '', "a COPY of $rows leads");
 figure(rows => $rows, before_kb => $before, peak_grew_kb => $peak - $before, after_grew_kb => private_kb($session->pid) - $before);
-cmp_ok($peak - $before, '<', 8192, 'it takes less than 8 MB, whatever the number of rows');
+cmp_ok($peak - $before, '<', 12288, 'it takes less than 12 MB, whatever the number of rows');
 $before = private_kb($session->pid);
 $peak = peak("BEGIN; $copy; ROLLBACK");
-cmp_ok($peak - $before, '<', 8192, 'nor does one that is rolled back');
+cmp_ok($peak - $before, '<', 12288, 'nor does one that is rolled back');
 # the safe way, where a later BEFORE trigger may change the row
 psql_ok($node, <<'SQL', 'a trigger after that of leadroute');
 CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
