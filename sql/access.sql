@@ -265,7 +265,7 @@ AS $$
         'UPDATE ON leadroute.lead_table',
         'UPDATE (acknowledged_at, acknowledged_by) ON leadroute.alert']
     ELSE ARRAY[
-        'SELECT ON leadroute.decision, leadroute.open_assignment, leadroute.queue, leadroute.pool_state',
+        'SELECT ON leadroute.decision, leadroute.open_assignment, leadroute.queue, leadroute.sla, leadroute.pool_state',
         'SELECT ON leadroute.assignment, leadroute.unmanaged_lead, leadroute.activity',
         -- without event_salt
         'SELECT (id, name, key_column, owner_column, tenant_column, fallback_pool, manager, sticky_on, sticky_window, reroute_on, location_column, score_column, value_expression, sla, notify_key, attached_at, version, changed_at, sticky_author, value_author) ON leadroute.lead_table',

@@ -45,6 +45,8 @@ INSERT INTO leadroute.pool_member (pool, rep) VALUES ('pull', 1);
 INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', 3, 'chat', $$source = 'chat'$$, 'pull');
 INSERT INTO public.leads (source) VALUES ('chat');  -- 6: to be claimed by Ann
 
+INSERT INTO leadroute.alert (id, kind, rep, manager, message) VALUES (1001, 'sla_breach', 1, 4, 'for the boss, about Ann');
+
 -- The matrix --------------------------------------------------------------------------------------
 --
 -- object: signature of a function, or name of a view · allowed: the levels, besides the superuser ·
@@ -108,9 +110,11 @@ INSERT INTO matrix VALUES
     ('sign_in(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_in(1)$$),
     ('sign_out(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_out(1)$$),
     ('heartbeat(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_in(1), leadroute.heartbeat(1)$$),
+    ('acknowledge(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.acknowledge(1001)$$),
     ('decision', 'app rep manager admin', $$SELECT * FROM leadroute.decision$$),
     ('open_assignment', 'app rep manager admin', $$SELECT * FROM leadroute.open_assignment$$),
     ('queue', 'app rep manager admin', $$SELECT * FROM leadroute.queue$$),
+    ('sla', 'app rep manager admin', $$SELECT * FROM leadroute.sla$$),
     ('pool_state', 'app rep manager admin', $$SELECT * FROM leadroute.pool_state$$),
     ('in_flight', 'admin', $$SELECT * FROM leadroute.in_flight$$),
     ('stat', 'admin', $$SELECT * FROM leadroute.stat$$);
@@ -172,6 +176,7 @@ SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant:
     'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.release(''leads'', 1)', 'SELECT leadroute.route(''leads'', 5)',
     'SELECT leadroute.touch(''leads'', 1, ''call'')', 'SELECT leadroute.close(''leads'', 1, ''won'')',
     'SELECT leadroute.claim(''leads'', 6, 1)', 'SELECT leadroute.claim_next(1)', 'SELECT leadroute.available_leads(1)', 'SELECT leadroute.shark_tank(1)',
+    'SELECT leadroute.acknowledge(1001)',
     'SELECT leadroute.explain(''leads'', ''{}'')', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')']) call;
 SELECT is(pg_temp.outcome('lr_ann', call), 'LR012', 'a rep may not: ' || call) FROM unnest(ARRAY[
     'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;
@@ -250,7 +255,7 @@ SELECT is(pg_temp.outcome('lr_other', $$INSERT INTO leadroute.rep (id, name) VAL
 SELECT is(pg_temp.as_role('lr_other', $$WITH u AS (UPDATE leadroute.rep SET paused = true WHERE tenant = 0 RETURNING 1) SELECT count(*) FROM u$$), '0', 'nor is another''s to be changed');
 SELECT is(pg_temp.outcome('lr_other', $$UPDATE leadroute.lead_table SET fallback_pool = NULL$$), 'ok', 'a lead table');
 SELECT is((SELECT fallback_pool FROM leadroute.lead_table WHERE name = 'company_lead'), 'team', 'is for admins of tenant 0');
-SELECT is(pg_temp.as_role('lr_boss', $$WITH u AS (UPDATE leadroute.alert SET acknowledged_at = now() RETURNING 1) SELECT count(*) FROM u$$), '0', 'a manager acknowledges no alert of others');
+SELECT is(pg_temp.as_role('lr_boss', $$WITH u AS (UPDATE leadroute.alert SET acknowledged_at = now() WHERE id <> 1001 RETURNING 1) SELECT count(*) FROM u$$), '0', 'a manager acknowledges no alert of others');
 
 -- Inserting takes INSERT
 SELECT is(pg_temp.outcome('lr_insert', $$INSERT INTO public.leads (source) VALUES ('web')$$), 'ok', 'an inserter needs INSERT on its table and nothing else');
