@@ -31,7 +31,8 @@ GRANT EXECUTE ON FUNCTION
     leadroute._pool_names(bytea, bigint), leadroute._origin(leadroute.assignment),
     leadroute._require_episode(text, text, integer, bigint),
     leadroute._why(leadroute.assignment), leadroute._why_json(leadroute.assignment),
-    leadroute._candidate_words(jsonb),
+    leadroute._candidate_words(jsonb), leadroute._missed_words(bigint, integer, text, integer, text, integer),
+    leadroute._ended_words(text, integer, bigint),
     leadroute._why_candidate(jsonb, bigint), leadroute._why_tried(jsonb, jsonb, bigint),
     leadroute._why_given(leadroute.assignment, jsonb, text), leadroute._why_result(leadroute.assignment)
 TO PUBLIC;

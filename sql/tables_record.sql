@@ -122,7 +122,7 @@ COMMENT ON COLUMN leadroute.assignment.explanation IS 'Why, encoded; read it wit
 COMMENT ON COLUMN leadroute.assignment.due_at IS 'When the first touch is due; infinity: in business time that never comes. NULL: no policy.';
 COMMENT ON COLUMN leadroute.assignment.touched_at IS 'The first touch.';
 COMMENT ON COLUMN leadroute.assignment.ended_at IS 'When the episode ended; NULL while it is open.';
-COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, released, routed, rerouted, claimed, breached, deleted, moved, detached, dropped, truncated, closed.';
+COMMENT ON COLUMN leadroute.assignment.end_reason IS 'manual, reassigned, released, routed (by route() or the backlog), rerouted (reroute_on), claimed, breached (a policy took it away: re-routed or recycled), deleted, moved, detached, dropped, truncated, closed.';
 COMMENT ON COLUMN leadroute.assignment.label IS 'The label of the rule that matched.';
 COMMENT ON COLUMN leadroute.assignment.given_by IS 'The database role that gave or released the lead by hand: what SET ROLE said, else the session''s user.';
 COMMENT ON COLUMN leadroute.assignment.remark IS 'Why, in the words of whoever gave or released it.';

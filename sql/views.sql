@@ -15,7 +15,8 @@ CREATE VIEW leadroute.decision WITH (security_invoker = true) AS
         a.rule, u.name AS rule_name, a.method,
         leadroute._status(a.rep, a.method, a.touched_at, a.ended_at, a.end_reason, a.offered_until) AS status,
         a.decided_at, a.due_at, a.ended_at, a.end_reason,
-        leadroute._reason(a.rep, a.method, a.explanation, (
+        coalesce(leadroute._missed_words(a.tenant, a.lead_table, a.lead_id COLLATE "default", a.episode, a.method, a.hops) || '; ', '')
+            || leadroute._reason(a.rep, a.method, a.explanation, (
                 SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
                 WHERE n.tenant = a.tenant AND n.id = ANY (leadroute._tried_pools(a.explanation))),
             CASE WHEN a.explanation IS NOT NULL THEN CASE WHEN a.rule IS NULL THEN 'unmatched' END
@@ -57,7 +58,8 @@ COMMENT ON VIEW leadroute.open_assignment IS 'Episodes that have not ended, one 
 CREATE VIEW leadroute.queue WITH (security_invoker = true) AS
     SELECT coalesce(p.name, '(deleted ' || a.pool || ')', 'unmatched') AS queue,
         t.name AS lead_table, a.lead_id, a.decided_at AS waiting_since,
-        leadroute._reason(a.rep, a.method, a.explanation, (
+        coalesce(leadroute._missed_words(a.tenant, a.lead_table, a.lead_id COLLATE "default", a.episode, a.method, a.hops) || '; ', '')
+            || leadroute._reason(a.rep, a.method, a.explanation, (
                 SELECT jsonb_object_agg(n.id, n.name) FROM leadroute.pool n
                 WHERE n.tenant = a.tenant AND n.id = ANY (leadroute._tried_pools(a.explanation))),
             CASE WHEN a.explanation IS NOT NULL THEN CASE WHEN a.rule IS NULL THEN 'unmatched' END

@@ -106,7 +106,8 @@ AS $$
                         FROM jsonb_array_elements(t.tried -> 'candidates') WITH ORDINALITY AS c (candidate, n))
                     ) ORDER BY t.n), '[]')
                 FROM jsonb_array_elements(x.facts -> 'tried') WITH ORDINALITY AS t (tried, n)),
-        'reason', leadroute._reason(a.rep, a.method, a.explanation,
+        'reason', coalesce(leadroute._missed_words(a.tenant, a.lead_table, a.lead_id COLLATE "default", a.episode, a.method, a.hops) || '; ', '')
+            || leadroute._reason(a.rep, a.method, a.explanation,
             leadroute._pool_names(a.explanation, a.tenant), leadroute._origin(a)) || coalesce(': ' || a.remark, ''),
         'given_by', a.given_by, 'remark', a.remark, 'credited_at', a.credited_at, 'credited_by', a.credited_by,
         'credit_reason', a.credit_reason)
@@ -206,6 +207,8 @@ BEGIN
         SELECT format('  Rule %s was passed over: its territory has no entry for the lead.',
             leadroute._rule_name(m.rule::bigint, a.tenant))
         FROM jsonb_array_elements_text(facts -> 'not_found') WITH ORDINALITY AS m (rule, n) ORDER BY m.n);
+    lines := lines || ('  ' || (SELECT upper(left(m, 1)) || substr(m, 2)
+        FROM leadroute._missed_words(a.tenant, a.lead_table, a.lead_id COLLATE "default", a.episode, a.method, a.hops) m) || '.');
     lines := lines || leadroute._why_given(a, facts, leadroute._origin(a));
     lines := lines || ('  Remark: ' || a.remark);
     lines := lines || CASE WHEN a.credited_at IS NOT NULL THEN format('  Its turn was credited back%s at %s by %s: %s.',
@@ -216,7 +219,7 @@ BEGIN
             leadroute._why_tried(t.tried, pool_names, a.tenant) WITH ORDINALITY AS w (line, m) ORDER BY t.n, w.m);
     lines := lines || CASE
         WHEN a.ended_at IS NOT NULL THEN format('  Ended at %s: %s.', a.ended_at, concat_ws(', ',
-            coalesce(a.end_reason, 'no reason is recorded'), a.outcome, 'value ' || a.value))
+            leadroute._ended_words(a.end_reason, a.sla, a.tenant), a.outcome, 'value ' || a.value))
         WHEN a.rep IS NULL AND a.offered_until IS NOT NULL THEN format('  The first of them to claim it has it%s.',
             CASE WHEN isfinite(a.offered_until) THEN format('; at %s it is given out', a.offered_until) ELSE '' END)
         WHEN a.rep IS NULL AND a.offered_to IS NOT NULL THEN

@@ -48,6 +48,21 @@ SELECT is(acts(:l), 'reminder 1, breached 1', 'the old rep hears of it');
 SELECT is(alerts(:l), 'sla_breach to 9', 'and its manager');
 SELECT is((SELECT message ~ '^lead \d+ of "leads": rep 1 did not touch it by .*; it is now rep 2''s$' FROM leadroute.alert), true, 'in words');
 SELECT is((SELECT due_at - decided_at FROM leadroute.assignment WHERE ended_at IS NULL), '10 minutes'::interval, 'the new rep has a clock');
+SELECT matches(leadroute.why('leads', :l, 1), 'Ended at .*: breached, not touched in time \(policy "gold"\)\.$', 'why() says how the episode ended');
+CREATE ROLE lr_words_ann; CREATE ROLE lr_words_bob;
+SELECT leadroute.grant_access('lr_words_ann', 'rep'), leadroute.grant_access('lr_words_bob', 'rep') \g /dev/null
+UPDATE leadroute.rep SET db_role = 'lr_words_ann' WHERE id = 1;
+UPDATE leadroute.rep SET db_role = 'lr_words_bob' WHERE id = 2;
+SET ROLE lr_words_ann;
+SELECT matches(leadroute.why('leads', :l, 1), 'Ended at .*: breached, not touched in time\.$', 'a rep too, who reads no policies');
+SET ROLE lr_words_bob;
+SELECT matches(leadroute.why('leads', :l), 'Rule "team"', 'nor the episodes of others');
+RESET ROLE;
+UPDATE leadroute.rep SET db_role = NULL;
+SELECT leadroute.revoke_access('lr_words_ann', 'rep'), leadroute.revoke_access('lr_words_bob', 'rep') \g /dev/null
+DROP ROLE lr_words_ann, lr_words_bob;
+SELECT matches(leadroute.why('leads', :l), E'\n  Taken from Ann \\(1\\), who did not touch it by .*\\.\n', 'and how the next one began');
+SELECT matches((SELECT reason FROM leadroute.decision WHERE lead_id = :'l' AND ended_at IS NULL), '^taken from Ann \(1\), who did not touch it by .*; first in turn', 'as decision does');
 SELECT results_eq($$ SELECT pool, rep, received FROM leadroute.pool_state WHERE pool = 'team' ORDER BY rep $$,
     $$ VALUES ('team', 1::bigint, 1::bigint), ('team', 2, 1), ('team', 3, 0) $$, 'both turns are used');
 CALL leadroute.sweep();
@@ -61,6 +76,7 @@ SELECT older(ARRAY[:l], '1 hour');
 CALL leadroute.sweep();
 SELECT is(story(:l), '1 push breached!, 2 reroute breached! 1, 3 reroute breached! 2, 4 reroute open', 'after the most hops it goes to the recycle bin');
 SELECT is(acts(:l), 'reminder 1, breached 1, reminder 2, breached 2, reminder 3, breached 3, recycled 3', 'which is told');
+SELECT matches(leadroute.why('leads', :l), E'\n  Into the recycle bin from Cho \\(3\\), who', 'and why() says');
 SELECT is(alerts(:l), 'sla_breach to 9, sla_breach to 9, reroute_limit to 10, sla_breach to 10', 'to the pool''s manager where the rep has none');
 SELECT is((SELECT p.name FROM leadroute.assignment a JOIN leadroute.pool p ON p.id = a.pool WHERE a.ended_at IS NULL), 'bin', 'the bin gives it out again');
 SELECT older(ARRAY[:l], '1 hour');
