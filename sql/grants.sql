@@ -72,6 +72,6 @@ GRANT EXECUTE ON FUNCTION
     leadroute.available_leads(bigint, text, bigint), leadroute.shark_tank(bigint, bigint),
     leadroute.refresh_performance(text, bigint),
     leadroute.events_since(text, bigint), leadroute.event_cursor(),
-    leadroute.acknowledge(bigint, bigint), leadroute.sign_in(bigint, bigint), leadroute.sign_out(bigint, bigint), leadroute.heartbeat(bigint, bigint)
+    leadroute.acknowledge(bigint, bigint), leadroute.schedule_sweep(text), leadroute.unschedule_sweep(), leadroute.sign_in(bigint, bigint), leadroute.sign_out(bigint, bigint), leadroute.heartbeat(bigint, bigint)
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE leadroute.sweep(integer, interval) TO PUBLIC;

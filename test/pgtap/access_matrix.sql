@@ -111,6 +111,8 @@ INSERT INTO matrix VALUES
     ('sign_out(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_out(1)$$),
     ('heartbeat(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_in(1), leadroute.heartbeat(1)$$),
     ('acknowledge(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.acknowledge(1001)$$),
+    ('schedule_sweep(text)', 'admin', $$SELECT leadroute.schedule_sweep()$$),
+    ('unschedule_sweep()', 'admin', $$SELECT leadroute.unschedule_sweep()$$),
     ('decision', 'app rep manager admin', $$SELECT * FROM leadroute.decision$$),
     ('open_assignment', 'app rep manager admin', $$SELECT * FROM leadroute.open_assignment$$),
     ('queue', 'app rep manager admin', $$SELECT * FROM leadroute.queue$$),
@@ -133,7 +135,8 @@ BEGIN
     EXECUTE sql;
     RAISE EXCEPTION USING ERRCODE = 'UU000';
 EXCEPTION WHEN OTHERS THEN
-    RETURN CASE SQLSTATE WHEN 'UU000' THEN 'ok' ELSE SQLSTATE END;
+    -- who gets as far as to hear that there is no pg_cron here may
+    RETURN CASE WHEN SQLSTATE = 'UU000' OR SQLSTATE = 'LR005' AND sql ~ 'schedule_sweep' THEN 'ok' ELSE SQLSTATE END;
 END $$;
 -- The one value of a query run as a role.
 CREATE FUNCTION pg_temp.as_role(role text, sql text) RETURNS text LANGUAGE plpgsql AS $$
@@ -176,7 +179,7 @@ SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant:
     'SELECT leadroute.reassign(''leads'', 1, 2)', 'SELECT leadroute.release(''leads'', 1)', 'SELECT leadroute.route(''leads'', 5)',
     'SELECT leadroute.touch(''leads'', 1, ''call'')', 'SELECT leadroute.close(''leads'', 1, ''won'')',
     'SELECT leadroute.claim(''leads'', 6, 1)', 'SELECT leadroute.claim_next(1)', 'SELECT leadroute.available_leads(1)', 'SELECT leadroute.shark_tank(1)',
-    'SELECT leadroute.acknowledge(1001)',
+    'SELECT leadroute.acknowledge(1001)', 'SELECT leadroute.schedule_sweep()', 'SELECT leadroute.unschedule_sweep()',
     'SELECT leadroute.explain(''leads'', ''{}'')', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')']) call;
 SELECT is(pg_temp.outcome('lr_ann', call), 'LR012', 'a rep may not: ' || call) FROM unnest(ARRAY[
     'SELECT leadroute.route(''leads'', 1)', 'SELECT leadroute.explain(''leads'', ''{}'')']) call;

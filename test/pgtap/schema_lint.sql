@@ -159,7 +159,7 @@ $$, ARRAY['_after_pending', '_restoring', '_place',
         '_explain_lead', '_explain', '_explain_words',
         -- for roles with a level; test/pgtap/access_matrix.sql calls each
         'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'reassign', 'release', 'route', 'credit_back',
-        'touch', '_touch', 'close', '_close', 'sweep', 'events_since', 'event_cursor', 'acknowledge', 'sign_in', 'sign_out', 'heartbeat',
+        'touch', '_touch', 'close', '_close', 'sweep', 'events_since', 'event_cursor', 'acknowledge', 'schedule_sweep', 'unschedule_sweep', 'sign_in', 'sign_out', 'heartbeat',
         'refresh_performance', 'claim', 'claim_next', 'available_leads', 'shark_tank'],
     'PUBLIC may execute the WHEN of the triggers, what runs with the caller''s rights, and what looks at who calls');
 
