@@ -40,7 +40,7 @@ BEGIN
     FOR lost IN
         SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
         WHERE c.relnamespace = 'leadroute'::regnamespace AND t.tgenabled = 'O'
-          AND t.tgname IN ('config_changed', 'config_weighed', 'config_truncated', 'a_restore', 'z_restore',
+          AND t.tgname IN ('access_changed', 'config_changed', 'config_weighed', 'config_truncated', 'a_restore', 'z_restore',
               'record_inserted', 'record_updated', 'record_ending', 'record_credited', 'record_deleted', 'record_truncated')
     LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', lost.relation, lost.tgname);
