@@ -42,7 +42,7 @@ BEGIN
     item := 'pg_cron';
     ok := true;
     detail := CASE
-        WHEN current_setting('cron.database_name', true) IS NULL THEN 'not preloaded; nothing in this version needs it'
+        WHEN current_setting('cron.database_name', true) IS NULL THEN 'not preloaded; another scheduler may call sweep()'
         ELSE format('version %s, in database %s%s', coalesce(
                 (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'pg_cron'),
                 (SELECT a.default_version || ' (not created here)' FROM pg_available_extensions() a WHERE a.name = 'pg_cron')),
@@ -176,6 +176,7 @@ BEGIN
     PERFORM leadroute._require_for(caller, 0, '{}');
     RETURN QUERY SELECT * FROM leadroute._health_server();
     RETURN QUERY SELECT * FROM leadroute._health_events();
+    RETURN QUERY SELECT * FROM leadroute._health_sweep();
     RETURN QUERY SELECT * FROM leadroute._health_tables();
     RETURN QUERY SELECT * FROM leadroute._health_rules();
 END

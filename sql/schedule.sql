@@ -92,6 +92,8 @@ BEGIN
     -- same name and owner: changes the one there is
     EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING leadroute._sweep_job_name(), wanted, 'CALL leadroute.sweep()';
     EXECUTE 'SELECT cron.alter_job($1, active := true)' USING job;
+    INSERT INTO leadroute.sweep_run AS s (scheduled_at) VALUES (clock_timestamp())
+    ON CONFLICT (tenant) DO UPDATE SET scheduled_at = excluded.scheduled_at;
     RETURN job;
 END
 $$;
@@ -110,6 +112,7 @@ BEGIN
     PERFORM leadroute._require_everywhere_for(caller, 'unschedule sweep()');
     PERFORM leadroute._require_cron(format('SELECT cron.unschedule(%L);', leadroute._sweep_job_name()));
     EXECUTE 'SELECT count(cron.unschedule(j.job)) FROM leadroute._sweep_jobs() j' INTO many;
+    UPDATE leadroute.sweep_run s SET scheduled_at = NULL WHERE s.tenant = 0;
     RETURN many > 0;
 END
 $$;

@@ -49,6 +49,8 @@ void backlog_walks(void);
 // The state of a new walk, and of one that was walked on by a batch; NULL: it is at its end.
 char* backlog_start(bool wanted);
 char* backlog_step(const char* work, int most, int* given);
+// Alerts where sweep() is late (sql/sweep_health.sql).
+void sweep_watch(void);
 
 // A walk stops before its end: the next one begins anew, with all leads of the database.
 void backlog_unfinished(EventSlot* slot);

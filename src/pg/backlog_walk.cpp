@@ -120,12 +120,28 @@ static void weigh(NameData* caller, TimestampTz until) {
     }
 }
 
+static void sweep_ended(const char* begun) {
+    Oid types[] = {TEXTOID};
+    Datum values[] = {CStringGetTextDatum(begun)};
+    (void)walk("SELECT leadroute._sweep_ends($1::pg_catalog.timestamptz)::pg_catalog.text", 1,
+               types, values, NULL, NULL);
+    SPI_commit();
+}
+
+void sweep_watch(void) {
+    (void)walk("SELECT leadroute._sweep_watch()::pg_catalog.text", 0, NULL, NULL, NULL, NULL);
+}
+
 // Walks until nothing is left, or enough is done. True: all was walked.
 static bool walk_on(int64 most, TimestampTz until) {
     NameData caller;
     namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
     Oid types[] = {NAMEOID};
     Datum values[] = {NameGetDatum(&caller)};
+    char* begun = walk("SELECT leadroute._sweep_begins(leadroute._sweep_tenants($1))"
+                       "::pg_catalog.text",
+                       1, types, values, NULL, NULL);
+    SPI_commit();
     weigh(&caller, until);
     most -= sla_sweep(&caller, most, until);
     char* work = walk("SELECT leadroute._backlog_start(leadroute._sweep_tenants($1), false)"
@@ -139,6 +155,8 @@ static bool walk_on(int64 most, TimestampTz until) {
         SPI_commit();
         CHECK_FOR_INTERRUPTS();
     }
+    if (work == NULL && begun != NULL)
+        sweep_ended(begun);
     return work == NULL;
 }
 

@@ -54,6 +54,8 @@ void backlog_round(void) {
         bool wanted = now < next_look;
         next_look = now + kLookEvery;
         left = backlog_start(wanted);
+        if (!wanted)
+            sweep_watch();
     } else {
         left = backlog_step(work, kBatch, &given);
     }

@@ -10,7 +10,7 @@ INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann');
 INSERT INTO leadroute.rule (lead_table, position, name, rep, author) VALUES ('leads', 1, 'all', 1, 'lr_gone');
 CREATE FUNCTION pg_temp.detail(name text) RETURNS text LANGUAGE sql AS $$ SELECT CASE WHEN ok THEN 'ok: ' ELSE 'NOT: ' END || detail FROM leadroute.health() WHERE item = name $$;
 
-SELECT set_eq('SELECT item FROM leadroute.health()', ARRAY['preloaded', 'versions', 'shared memory', 'pg_cron', 'events worker',
+SELECT set_eq('SELECT item FROM leadroute.health()', ARRAY['preloaded', 'versions', 'shared memory', 'pg_cron', 'events worker', 'sweep', 'sweep job', 'overdue leads',
     'lead table "leads"', 'lead table "part"', 'orphans', 'rule authors', 'rules'], 'its items');
 SELECT is_empty('SELECT item, detail FROM leadroute.health() WHERE NOT ok', 'all is well');
 SELECT is_empty('SELECT item FROM leadroute.health() WHERE item IS NULL OR ok IS NULL OR detail IS NULL', 'nothing is left out');

@@ -138,8 +138,8 @@ $$, ARRAY['_follow_owner', 'follow_key', 'follow_delete', 'follow_truncate', 'fo
 SELECT is_empty($$
     SELECT c.relname FROM pg_class c
     WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind IN ('r', 'p', 'S')
-      -- which speaks of this cluster's transactions
-      AND c.relname <> 'event_cursor'
+      -- which speak of what runs in this cluster
+      AND c.relname NOT IN ('event_cursor', 'sweep_run')
       AND NOT c.oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'leadroute')::oid[])
 $$, 'a dump contains the rows of every table and the position of every sequence');
 

@@ -74,7 +74,7 @@ my ($schema, $err) = ('', '');
 IPC::Run::run([ $publisher->installed_command('pg_dump'), '-d', $publisher->connstr('postgres'), '--schema-only' ], '>', \$schema, '2>', \$err) or die $err;
 $subscriber->safe_psql('postgres', $schema);
 my $own = $publisher->safe_psql('postgres', "SELECT string_agg(format('leadroute.%I', relname), ', ') FROM pg_class
-	WHERE relnamespace = 'leadroute'::regnamespace AND relkind = 'r' AND relname NOT IN ('checkpoint', 'event_cursor')");
+	WHERE relnamespace = 'leadroute'::regnamespace AND relkind = 'r' AND relname NOT IN ('checkpoint', 'event_cursor', 'sweep_run')");
 $publisher->safe_psql('postgres', "CREATE PUBLICATION routing FOR TABLE leads, $own");
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION routing CONNECTION '" . $publisher->connstr('postgres') =~ s/'/''/gr . "' PUBLICATION routing");
 $subscriber->wait_for_subscription_sync($publisher, 'routing');

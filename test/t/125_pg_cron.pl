@@ -92,7 +92,23 @@ wait_until($node, "SELECT bool_and(status = 'succeeded') FROM cron.job_run_detai
 is(join(' ', map { $_->{event} } sort { $a->{at} cmp $b->{at} } $heard{leadroute_rep_1}->hear), 'assigned breached', 'the old rep heard each once');
 is(join(' ', map { $_->{event} } grep { $_->{event} ne 'touched' } $heard{leadroute_rep_2}->hear), 'rerouted', 'the new rep too');
 is(join(' ', map { $_->{event} } grep { $_->{event} ne 'touched' } $heard{leadroute_manager_9}->hear), 'sla_breach', 'and the manager');
+
+# ---- what health() says ----------------------------------------------------------------------------
+
+sub health { return ask("SELECT CASE WHEN ok THEN 'ok: ' ELSE 'NOT: ' END || detail FROM leadroute.health() WHERE item = '$_[0]'") }
+like(health('sweep'), qr/^ok: every 00:01:00; ran to its end at .*, in 00:00:/, 'health() says when it ran');
+like(health('sweep job'), qr/^ok: pg_cron job \d+, "\* \* \* \* \*", as /, 'and by which job');
+ask("UPDATE cron.job SET active = false");
+like(health('sweep job'), qr/^NOT: .*is switched off: SELECT leadroute.schedule_sweep\('\* \* \* \* \*'\)/, 'which is switched off');
+ask("UPDATE cron.job SET active = true, nodeport = 1");
+like(health('sweep job'), qr/^NOT: .*another host or port/, 'or would connect elsewhere');
+# as if no tick had come for ten minutes
+my $past = "UPDATE leadroute.sweep_run SET begun_at = begun_at - interval '10 minutes', ended_at = ended_at - interval '10 minutes', scheduled_at = scheduled_at - interval '10 minutes'";
+like(ask("BEGIN; $past; SELECT CASE WHEN ok THEN 'ok: ' ELSE 'NOT: ' END || detail FROM leadroute.health() WHERE item = 'sweep'; ROLLBACK"), qr/^NOT: every 00:01:00; .*it is late/, 'or late');
+ask("$past; CALL leadroute.sweep()");
+psql_is($node, "SELECT message ~ '^sweep\\(\\) has not run since .*, which should run every 00:01:00' FROM leadroute.alert WHERE kind = 'sweep_late'", 't', 'the sweep that comes late alerts');
 ask('SELECT leadroute.unschedule_sweep()');
+like(health('sweep job'), qr/^ok: none/, 'there is no job');
 verify_ok($node);
 $_->close for values %heard;
 done_testing();

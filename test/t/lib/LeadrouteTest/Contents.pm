@@ -4,7 +4,7 @@
 #   my $before = contents($node, 'postgres', 'public.leads');
 #   is(difference($before, contents($other, 'postgres', 'public.leads')), '', 'nothing differs');
 #
-# contents(server, database, lead tables…) has every row of leadroute's tables but checkpoint and event_cursor, of the
+# contents(server, database, lead tables…) has every row of leadroute's tables but checkpoint, event_cursor and sweep_run, of the
 # lead tables, the position of sequences, rights, policies and triggers.
 package LeadrouteTest::Contents;
 
@@ -20,7 +20,7 @@ sub contents
 	my ($server, $db, @leads) = @_;
 	my @own = split /\n/, $server->safe_psql($db, <<'SQL');
 SELECT format('leadroute.%I', relname) FROM pg_class
-WHERE relnamespace = 'leadroute'::regnamespace AND relkind = 'r' AND relname NOT IN ('checkpoint', 'event_cursor')
+WHERE relnamespace = 'leadroute'::regnamespace AND relkind = 'r' AND relname NOT IN ('checkpoint', 'event_cursor', 'sweep_run')
 SQL
 	my $rows = join ' UNION ALL ', map { "SELECT '$_ ' || t::text AS line FROM $_ t" } @own, @leads;
 	return $server->safe_psql($db, <<"SQL");
