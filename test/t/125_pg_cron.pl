@@ -13,7 +13,7 @@ use Test::More;
 my $library = LeadrouteTest::Node::library();
 my $node = start_node('main', start => 0);
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron,$library'\ncron.database_name = 'postgres'\ncron.host = '"
-	  . $node->host . "'\ncron.log_run = on\n");
+	  . $node->host . "'\ncron.log_run = on\nleadroute.backlog = on\n");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION leadroute');
 sub ask { return $node->safe_psql('postgres', $_[0]) }
@@ -109,6 +109,13 @@ ask("$past; CALL leadroute.sweep()");
 psql_is($node, "SELECT message ~ '^sweep\\(\\) has not run since .*, which should run every 00:01:00' FROM leadroute.alert WHERE kind = 'sweep_late'", 't', 'the sweep that comes late alerts');
 ask('SELECT leadroute.unschedule_sweep()');
 like(health('sweep job'), qr/^ok: none/, 'there is no job');
-verify_ok($node);
+# nobody calls it, and a lead waits for it
+ask("INSERT INTO leads (source) VALUES ('web')");
+ask("UPDATE leadroute.assignment SET next_step_at = now() - interval '10 minutes' WHERE ended_at IS NULL AND touched_at IS NULL");
+ask("UPDATE leadroute.alert SET acknowledged_at = now(), raised_at = raised_at - interval '1 hour'; $past");
 $_->close for values %heard;
+$node->restart;
+ask("INSERT INTO leads (source) VALUES ('web')");
+wait_until($node, "SELECT count(*) = 1 FROM leadroute.alert WHERE kind = 'sweep_late' AND acknowledged_at IS NULL", 'the background worker alerts');
+verify_ok($node);
 done_testing();
