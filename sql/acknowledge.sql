@@ -5,7 +5,7 @@ CREATE FUNCTION leadroute._acknowledge_for(caller name, alert bigint, tenant big
 AS $$
 #variable_conflict use_variable
 DECLARE
-    all_alerts CONSTANT boolean := leadroute._require_for(caller, tenant, '{app,manager,rep}') IN ('admin', 'app');
+    all_alerts CONSTANT boolean := leadroute._require_for(caller, tenant, '{app,manager}') IN ('admin', 'app');
 BEGIN
     -- the policies on alert, for a function that runs as the owner
     IF NOT EXISTS (SELECT FROM leadroute.alert a WHERE a.tenant = tenant AND a.id = alert AND (all_alerts
@@ -24,4 +24,4 @@ COMMENT ON FUNCTION leadroute._acknowledge_for(name, bigint, bigint) IS 'acknowl
 CREATE FUNCTION leadroute.acknowledge(alert bigint, tenant bigint DEFAULT 0) RETURNS void
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.acknowledge(bigint, bigint) IS
-    'Takes note of an alert: who (the role whose rights are in force) and when. One that was acknowledged before stays as it is. Levels app and admin any of the tenant; manager and rep those that are for them or about them, their reps or the pools they manage. Locks the alert''s row. Raises LR008 when there is no such alert, or it may not be seen, LR012 without a level.';
+    'Takes note of an alert: who (the role whose rights are in force) and when. One that was acknowledged before stays as it is. Levels app and admin any of the tenant; manager those that are for him, or about his reps or the pools he manages. A rep none: what is about him is for others to see. Locks the alert''s row. Raises LR008 when there is no such alert, or it may not be seen, LR012 without a level.';

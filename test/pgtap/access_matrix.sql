@@ -110,7 +110,7 @@ INSERT INTO matrix VALUES
     ('sign_in(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_in(1)$$),
     ('sign_out(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_out(1)$$),
     ('heartbeat(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.sign_in(1), leadroute.heartbeat(1)$$),
-    ('acknowledge(bigint,bigint)', 'app rep manager admin', $$SELECT leadroute.acknowledge(1001)$$),
+    ('acknowledge(bigint,bigint)', 'app manager admin', $$SELECT leadroute.acknowledge(1001)$$),
     ('schedule_sweep(text)', 'admin', $$SELECT leadroute.schedule_sweep()$$),
     ('unschedule_sweep()', 'admin', $$SELECT leadroute.unschedule_sweep()$$),
     ('decision', 'app rep manager admin', $$SELECT * FROM leadroute.decision$$),

@@ -24,13 +24,13 @@ END $$;
 GRANT USAGE ON SCHEMA leadroute TO lr_none;
 
 SELECT is(pg_temp.by('lr_none', 1001), 'LR012', 'nobody without a level');
-SELECT is(pg_temp.by('lr_ann', 1001), 'LR008', 'a rep not what is not hers');
-SELECT is(pg_temp.by('lr_ann', 1004), 'LR008', 'nor what is about another');
+SELECT is(pg_temp.by('lr_ann', 1001), 'LR012', 'no rep');
+SELECT is(pg_temp.by('lr_ann', 1002), 'LR012', 'not even what is about her: it is for others to see');
 SELECT is(pg_temp.by('lr_boss', 1004), 'LR008', 'a manager not what is about a rep of somebody else');
 SELECT is(pg_temp.by('lr_boss', 1001), 'by lr_boss', 'what is for the manager');
 SELECT is(pg_temp.by('lr_boss', 1003), 'by lr_boss', 'what is of its pools');
-SELECT is(pg_temp.by('lr_ann', 1002), 'by lr_ann', 'what is about the rep');
-SELECT is(pg_temp.by('lr_boss', 1002), 'by lr_ann', 'the first one counts');
+SELECT is(pg_temp.by('lr_boss', 1002), 'by lr_boss', 'what is about a rep of the manager');
+SELECT is(pg_temp.by('lr_app', 1002), 'by lr_boss', 'the first one counts');
 SELECT is(pg_temp.by('lr_app', 1004), 'by lr_app', 'an app any of the tenant');
 SELECT is(pg_temp.by('lr_app', 1005), 'LR008', 'another tenant''s is none of this one');
 SELECT is(pg_temp.by('lr_app', 1005, 7), 'LR012', 'nor to be had with its number');
