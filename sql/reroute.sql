@@ -53,17 +53,17 @@ $$;
 COMMENT ON FUNCTION leadroute._check_reroute_columns(leadroute.lead_table, regclass) IS
     'Refuses (LR005) columns whose change cannot route a lead again.';
 
-CREATE FUNCTION leadroute._followed_reroute_columns(lead regclass) RETURNS name[]
+CREATE FUNCTION leadroute._followed_columns(lead regclass, follower regprocedure) RETURNS name[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT array_agg(DISTINCT a.attname ORDER BY a.attname) FROM pg_trigger t
         JOIN pg_depend d ON d.classid = 'pg_trigger'::regclass AND d.objid = t.oid
         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-    WHERE t.tgrelid = lead AND t.tgfoid = 'leadroute.reroute_lead()'::regprocedure
+    WHERE t.tgrelid = lead AND t.tgfoid = follower
       AND d.refclassid = 'pg_class'::regclass AND d.refobjid = lead AND d.refobjsubid > 0
 $$;
-COMMENT ON FUNCTION leadroute._followed_reroute_columns(regclass) IS
-    'The columns whose change the triggers see, by their present names.';
+COMMENT ON FUNCTION leadroute._followed_columns(regclass, regprocedure) IS
+    'The columns whose change the triggers with this function see, by their present names; NULL: there is no such trigger.';
 
 CREATE FUNCTION leadroute._create_reroute_triggers(attachment leadroute.lead_table, lead regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -73,7 +73,7 @@ DECLARE
     old_trigger record;
 BEGIN
     PERFORM leadroute._check_reroute_columns(attachment, lead);
-    IF leadroute._followed_reroute_columns(lead) IS NOT DISTINCT FROM (
+    IF leadroute._followed_columns(lead, 'leadroute.reroute_lead()') IS NOT DISTINCT FROM (
         SELECT array_agg(DISTINCT c ORDER BY c) FROM unnest(attachment.reroute_on) c) THEN
         RETURN;
     END IF;
@@ -121,7 +121,7 @@ CREATE FUNCTION leadroute._follow_reroute_columns(attachment leadroute.lead_tabl
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    present CONSTANT name[] := leadroute._followed_reroute_columns(lead);
+    present CONSTANT name[] := leadroute._followed_columns(lead, 'leadroute.reroute_lead()');
     left_over CONSTANT name[] := (SELECT array_agg(c) FROM unnest(attachment.reroute_on) c
         WHERE leadroute._has_column(lead, c));
 BEGIN

@@ -68,13 +68,7 @@ COMMENT ON FUNCTION leadroute._check_score_column(leadroute.lead_table, regclass
 
 CREATE FUNCTION leadroute._followed_score_column(lead regclass) RETURNS name
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT a.attname FROM pg_trigger t
-        JOIN pg_depend d ON d.classid = 'pg_trigger'::regclass AND d.objid = t.oid
-        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-    WHERE t.tgrelid = lead AND t.tgfoid = 'leadroute.follow_score()'::regprocedure
-      AND d.refclassid = 'pg_class'::regclass AND d.refobjid = lead AND d.refobjsubid > 0
-$$;
+AS $$ SELECT (leadroute._followed_columns(lead, 'leadroute.follow_score()'))[1] $$;
 COMMENT ON FUNCTION leadroute._followed_score_column(regclass) IS
     'The column whose change the trigger sees, by its present name; NULL: there is no trigger.';
 
