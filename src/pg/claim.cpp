@@ -1,6 +1,7 @@
 // claim(): see claim.h.
 #include "claim.h"
 #include "claim_allowance.h"
+#include "lead.h"
 #include "placement.h"
 #include "record.h"
 #include "skills.h"
@@ -102,12 +103,6 @@ ClaimOutcome claim_judge(const ClaimRequest* request, const Episode* episode, Cl
     return outcome;
 }
 
-RefNeed claim_ref(const ClaimTable* table) {
-    if (table->owner_kind == OwnerKind::text)
-        return RefNeed::text;
-    return table->owner_kind == OwnerKind::uuid ? RefNeed::uuid : RefNeed::none;
-}
-
 static const char* bar_name(ClaimBar bar) {
     static const char* const names[] = {"",          "",           "no_rep",        "no_member",
                                         "no_member", "rep_paused", "member_paused", "signed_out",
@@ -134,17 +129,20 @@ static ClaimOutcome say_allowance(const AllowanceUse* use, int32 pool, ClaimResu
     return ClaimOutcome::refused;
 }
 
-static bool owner_of(const ClaimRequest* request, Datum* owner) {
+static bool claim_owner(const ClaimRequest* request, Datum* owner) {
     const ClaimTerms* terms = request->terms;
-    return claim_owner(request->table, terms->rep, terms->has_ref ? terms->ref : NULL,
-                       terms->has_uuid ? terms->uuid : NULL, owner);
+    OwnerKind kind = request->table->owner_kind;
+    const char* ref = terms->has_ref ? terms->ref : NULL;
+    if (kind == OwnerKind::uuid)
+        ref = terms->has_uuid ? terms->uuid : NULL;
+    return owner_of(kind, terms->rep, ref, owner);
 }
 
 static ClaimOutcome charge(const ClaimRequest* request, const Episode* episode, ClaimResult* result,
                            ClaimPick* pick) {
     int32 pool = in_tank(episode) ? episode->tank_pool : episode->pool;
     Datum owner;
-    if (!owner_of(request, &owner))
+    if (!claim_owner(request, &owner))
         return claim_say(result, ClaimOutcome::unfit, "no_ref", pool);
     AllowanceUse use;
     if (!allowance_left(request->terms, terms_of_pool(request->terms, pool), &use))
@@ -156,7 +154,7 @@ static ClaimOutcome charge(const ClaimRequest* request, const Episode* episode, 
     ask.key = &request->terms->key;
     ask.pool = pool;
     ask.rep = request->terms->rep;
-    ask.ref = claim_ref(request->table);
+    ask.ref = ref_need(request->table->owner_kind);
     ask.now = GetCurrentTimestamp();
     ask.needs = needs.count > 0 ? &needs : NULL;
     ask.sla_rule = episode->rule;
@@ -254,7 +252,7 @@ static void finish(const ClaimRequest* request, const Episode* episode, const Cl
     RecordRow row = {};
     Datum owner;
     const ClaimTerms* terms = request->terms;
-    if (!owner_of(request, &owner))
+    if (!claim_owner(request, &owner))
         elog(ERROR, "rep %lld has no ref", (long long)terms->rep);
     open_claimed(episode, &pick->pick, number, &row);
     if (lead_update(request->table, &request->key, owner, was))
@@ -351,16 +349,6 @@ void claim_refuse(const ClaimTerms* terms, const char* level, const ClaimTable* 
 
 // --- SQL ---
 
-static char* id_text(FunctionCallInfo fcinfo, int n) {
-    Oid type = get_fn_expr_argtype(fcinfo->flinfo, n);
-    if (type == TEXTOID || !OidIsValid(type))
-        return text_to_cstring(PG_GETARG_TEXT_PP(n));
-    Oid output;
-    bool variable;
-    getTypeOutputInfo(type, &output, &variable);
-    return OidOutputFunctionCall(output, PG_GETARG_DATUM(n));
-}
-
 void claim_refuse_null(FunctionCallInfo fcinfo, int rep, int tenant) {
     if (!PG_ARGISNULL(rep) && !PG_ARGISNULL(tenant))
         return;
@@ -379,7 +367,7 @@ static void claim(FunctionCallInfo fcinfo, ReturnSetInfo* rows) {
         claim_table_named(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
     ClaimTerms* terms = claim_terms(&key, rep);
     claim_foreign(terms, level);
-    const char* id = PG_ARGISNULL(1) ? NULL : id_text(fcinfo, 1);
+    const char* id = PG_ARGISNULL(1) ? NULL : lead_id_argument(fcinfo);
     ClaimRequest request = {};
     request.terms = terms;
     request.table = table;

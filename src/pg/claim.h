@@ -52,7 +52,6 @@ ClaimOutcome claim_take(const ClaimRequest* request, ClaimResult* result);
 ClaimOutcome claim_judge(const ClaimRequest* request, const Episode* episode, ClaimResult* result);
 
 ClaimOutcome claim_say(ClaimResult* result, ClaimOutcome outcome, const char* why, int32 pool);
-RefNeed claim_ref(const ClaimTable* table);
 
 // Raises the refusal; key NULL: of no lead in particular.
 [[noreturn]] void claim_refuse(const ClaimTerms* terms, const char* level, const ClaimTable* table,

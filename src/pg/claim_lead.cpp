@@ -60,21 +60,6 @@ static void free_retired(void) {
     }
 }
 
-static OwnerKind kind_of(Oid type) {
-    switch (type) {
-    case INT2OID:
-        return OwnerKind::int2;
-    case INT4OID:
-        return OwnerKind::int4;
-    case INT8OID:
-        return OwnerKind::int8;
-    case UUIDOID:
-        return OwnerKind::uuid;
-    default:
-        return OwnerKind::text;
-    }
-}
-
 static char* field(int column) {
     return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
 }
@@ -127,7 +112,11 @@ static void describe(ClaimTable* table) {
     table->relation = pg_strtoint32(field(2));
     table->key_type = column_type(table->relation, field(3));
     table->owner_type = column_type(table->relation, field(4));
-    table->owner_kind = kind_of(table->owner_type);
+    if (!owner_kind_of(table->owner_type, &table->owner_kind))
+        ereport(ERROR, (errcode(ERRCODE_LR_TABLE_UNSUITABLE),
+                        errmsg("leads of \"%s\" cannot be claimed", table->name),
+                        errdetail("The owner column is not integer, bigint, text or uuid."),
+                        errhint("Call leadroute.detach() and leadroute.attach() again.")));
     table->has_tenant = field(5) != NULL;
     bool isnull;
     table->role =
@@ -261,29 +250,6 @@ bool claim_key(const ClaimTable* table, int64 tenant, const char* text, ClaimKey
         key->value = CStringGetTextDatum(text);
         key->text = text;
         return true;
-    }
-}
-
-bool claim_owner(const ClaimTable* table, int64 rep, const char* ref, const char* uuid,
-                 Datum* owner) {
-    switch (table->owner_kind) {
-    case OwnerKind::int2:
-        *owner = Int16GetDatum((int16)rep);
-        return rep <= PG_INT16_MAX;
-    case OwnerKind::int4:
-        *owner = Int32GetDatum((int32)rep);
-        return rep <= PG_INT32_MAX;
-    case OwnerKind::int8:
-        *owner = Int64GetDatum(rep);
-        return true;
-    case OwnerKind::text:
-        if (ref != NULL)
-            *owner = CStringGetTextDatum(ref);
-        return ref != NULL;
-    default:
-        if (uuid != NULL)
-            *owner = DirectFunctionCall1(uuid_in, CStringGetDatum(uuid));
-        return uuid != NULL;
     }
 }
 

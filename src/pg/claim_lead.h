@@ -45,11 +45,6 @@ struct ClaimKey {
 };
 // False: no lead can have such a key.
 bool claim_key(const ClaimTable* table, int64 tenant, const char* text, ClaimKey* key);
-// What the owner column holds for a rep; its ref and that as a uuid, or NULLs. False: it cannot
-// name the rep.
-bool claim_owner(const ClaimTable* table, int64 rep, const char* ref, const char* uuid,
-                 Datum* owner);
-
 enum class LeadLock { locked, skipped }; // skipped: there is none, or with `skip` it is locked
 // Locks the lead's row until the end of the transaction; *was is its owner as text, or NULL, in the
 // memory context at hand.

@@ -28,7 +28,7 @@ constexpr int kMaxSetAside = 3;
 // Needs and owner column, before the lead is locked.
 static ClaimOutcome fits(const ClaimRequest* request, const Episode* episode, ClaimResult* result) {
     PickRequest ask = {};
-    ask.ref = claim_ref(request->table);
+    ask.ref = ref_need(request->table->owner_kind);
     if (episode->needs == 0 && ask.ref == RefNeed::none)
         return ClaimOutcome::taken;
     Needs needs = {};

@@ -186,7 +186,8 @@ static bool give_known(LeadTable* table, TenantRules* rules, const Lead* lead,
         !record_known_rep(lead->key.assignment, &key, sticky_since(rules->rules, now), &rep))
         return false;
     d->sticky = StickyStep::known;
-    PickRequest request = {&lead->key, 0, rep, 0, ref_need(table), now, NULL, NULL, true};
+    PickRequest request = {&lead->key, 0,    rep,  0,   ref_need(table->owner_kind),
+                           now,        NULL, NULL, true};
     request.table_sla = rules->sla;
     Pick picked = {};
     ask(&request, rehearsal, &picked);
@@ -212,15 +213,21 @@ static PickRequest match_rule(LeadTable* table, TenantRules* rules, const Lead* 
     explain_misses(rules_misses(rules->rules));
     if (rule == NULL) {
         explanation.note = core::Note::unmatched;
-        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table), now,
+        return {&lead->key, rules->fallback_pool, 0, 0, ref_need(table->owner_kind), now,
                 NULL,       place_of(table, lead)};
     }
     d->row.rule = rule->id;
     d->row.has_label = rule->has_label;
     d->row.label = rule->label;
     const RuleAsk* ask = rules_asked(rules->rules);
-    return {&lead->key,      ask->pool, ask->rep,   rule->overflow_pool,
-            ref_need(table), now,       ask->needs, place_of(table, lead)};
+    return {&lead->key,
+            ask->pool,
+            ask->rep,
+            rule->overflow_pool,
+            ref_need(table->owner_kind),
+            now,
+            ask->needs,
+            place_of(table, lead)};
 }
 
 static bool goes_by_value(const TenantRules* rules, int32 pool) {

@@ -45,3 +45,13 @@ bool lead_read(const LeadTable* table, Relation relation, TupleTableSlot* slot, 
     lead->id = key_text(table, key);
     return true;
 }
+
+char* lead_id_argument(FunctionCallInfo fcinfo) {
+    Oid type = get_fn_expr_argtype(fcinfo->flinfo, 1);
+    if (type == TEXTOID || !OidIsValid(type))
+        return text_to_cstring(PG_GETARG_TEXT_PP(1));
+    Oid output;
+    bool variable;
+    getTypeOutputInfo(type, &output, &variable);
+    return OidOutputFunctionCall(output, PG_GETARG_DATUM(1));
+}

@@ -52,22 +52,26 @@ static void refuse(Relation relation, const char* detail) {
                     errhint("Call leadroute.detach() and leadroute.attach() again.")));
 }
 
-static OwnerKind owner_kind_of(Relation relation, Oid type) {
+bool owner_kind_of(Oid type, OwnerKind* kind) {
     switch (getBaseType(type)) {
     case INT2OID:
-        return OwnerKind::int2;
+        *kind = OwnerKind::int2;
+        return true;
     case INT4OID:
-        return OwnerKind::int4;
+        *kind = OwnerKind::int4;
+        return true;
     case INT8OID:
-        return OwnerKind::int8;
+        *kind = OwnerKind::int8;
+        return true;
     case TEXTOID:
     case VARCHAROID:
-        return OwnerKind::text;
+        *kind = OwnerKind::text;
+        return true;
     case UUIDOID:
-        return OwnerKind::uuid;
+        *kind = OwnerKind::uuid;
+        return true;
     default:
-        refuse(relation, "The owner column is not integer, bigint, text or uuid.");
-        return OwnerKind::int8;
+        return false;
     }
 }
 
@@ -168,8 +172,9 @@ static void describe(LeadTable* table, Relation relation) {
     bool variable;
     table->key_type = getBaseType(TupleDescAttr(columns, table->key_column - 1)->atttypid);
     getTypeOutputInfo(table->key_type, &table->key_output, &variable);
-    table->owner_kind =
-        owner_kind_of(relation, TupleDescAttr(columns, table->owner_column - 1)->atttypid);
+    if (!owner_kind_of(TupleDescAttr(columns, table->owner_column - 1)->atttypid,
+                       &table->owner_kind))
+        refuse(relation, "The owner column is not integer, bigint, text or uuid.");
     if (table->tenant_column != InvalidAttrNumber)
         table->tenant_type =
             getBaseType(TupleDescAttr(columns, table->tenant_column - 1)->atttypid);
@@ -246,10 +251,10 @@ LeadTable* lead_table_of(Relation relation) {
 
 // --- the rules of a tenant ---
 
-RefNeed ref_need(const LeadTable* table) {
-    if (table->owner_kind == OwnerKind::text)
+RefNeed ref_need(OwnerKind kind) {
+    if (kind == OwnerKind::text)
         return RefNeed::text;
-    return table->owner_kind == OwnerKind::uuid ? RefNeed::uuid : RefNeed::none;
+    return kind == OwnerKind::uuid ? RefNeed::uuid : RefNeed::none;
 }
 
 static void read_refs(TenantRules* tenant) {
@@ -321,7 +326,7 @@ static void read_around(const LeadTable* table, TenantRules* tenant) {
     owner_scope_begin(&owner);
     SPI_connect();
     PushActiveSnapshot(GetLatestSnapshot());
-    if (ref_need(table) != RefNeed::none)
+    if (ref_need(table->owner_kind) != RefNeed::none)
         read_refs(tenant);
     read_fallback(table, tenant);
     read_value_pools(table, tenant);
@@ -427,28 +432,31 @@ TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantK
 
 // --- owners ---
 
-bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner) {
-    switch (table->owner_kind) {
+bool owner_of(OwnerKind kind, int64 rep, const char* ref, Datum* owner) {
+    switch (kind) {
     case OwnerKind::int2:
         *owner = Int16GetDatum((int16)rep);
-        return rep >= PG_INT16_MIN && rep <= PG_INT16_MAX;
+        return rep <= PG_INT16_MAX;
     case OwnerKind::int4:
         *owner = Int32GetDatum((int32)rep);
-        return rep >= PG_INT32_MIN && rep <= PG_INT32_MAX;
+        return rep <= PG_INT32_MAX;
     case OwnerKind::int8:
         *owner = Int64GetDatum(rep);
         return true;
     default:
         break;
     }
-    const RefEntry* entry =
-        static_cast<const RefEntry*>(hash_search(rules->refs, &rep, HASH_FIND, NULL));
-    if (entry == NULL)
-        return false;
-    *owner = table->owner_kind == OwnerKind::uuid
-                 ? DirectFunctionCall1(uuid_in, CStringGetDatum(entry->ref))
-                 : CStringGetTextDatum(entry->ref);
-    return true;
+    if (ref != NULL)
+        *owner = kind == OwnerKind::uuid ? DirectFunctionCall1(uuid_in, CStringGetDatum(ref))
+                                         : CStringGetTextDatum(ref);
+    return ref != NULL;
+}
+
+bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner) {
+    const RefEntry* entry = NULL;
+    if (ref_need(table->owner_kind) != RefNeed::none)
+        entry = static_cast<const RefEntry*>(hash_search(rules->refs, &rep, HASH_FIND, NULL));
+    return owner_of(table->owner_kind, rep, entry == NULL ? NULL : entry->ref, owner);
 }
 
 static bool rep_by_ref(int64 tenant, Datum owner, OwnerKind kind, int64* rep) {

@@ -74,8 +74,13 @@ uint64 tenant_generation(const TenantKey* key);
 // rules_rehearse().
 TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const TenantKey* key);
 
-// The owner column's value for a rep. False: it cannot be said in this column.
+// What an owner column of this type holds; false: it can hold no owner.
+bool owner_kind_of(Oid type, OwnerKind* kind);
+// The owner column's value for a rep with this ref (NULL: none that the column can hold). False: it
+// cannot be said in this column.
+bool owner_of(OwnerKind kind, int64 rep, const char* ref, Datum* owner);
+// The same for a rep whose ref the rules know.
 bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner);
 // The rep that an owner value names; false: none that is known.
 bool rep_from_owner(const LeadTable* table, int64 tenant, Datum owner, int64* rep);
-RefNeed ref_need(const LeadTable* table);
+RefNeed ref_need(OwnerKind kind);

@@ -2,6 +2,8 @@
 // leadroute's owner, told who calls; the lead's own UPDATE is run here, with the caller's rights
 // and settings, so that the triggers and policies of the lead table work as in any UPDATE.
 #include "leadroute.h"
+
+#include "lead.h"
 #include "owner_told.h"
 
 extern "C" {
@@ -22,17 +24,6 @@ struct OwnerChange {
     char* statement; // NULL: the lead has its owner
 };
 
-// A lead id of whichever of the types, as text.
-static Datum lead_id(FunctionCallInfo fcinfo) {
-    Oid type = get_fn_expr_argtype(fcinfo->flinfo, 1);
-    if (type == TEXTOID || !OidIsValid(type))
-        return PG_GETARG_DATUM(1);
-    Oid output;
-    bool variable;
-    getTypeOutputInfo(type, &output, &variable);
-    return CStringGetTextDatum(OidOutputFunctionCall(output, PG_GETARG_DATUM(1)));
-}
-
 static void change_record(FunctionCallInfo fcinfo, const char* query, const Oid* types,
                           OwnerChange* change) {
     int count = PG_NARGS();
@@ -43,7 +34,8 @@ static void change_record(FunctionCallInfo fcinfo, const char* query, const Oid*
     for (int i = 0; i < count; i++) {
         nulls[i + 1] = PG_ARGISNULL(i) ? 'n' : ' ';
         if (!PG_ARGISNULL(i))
-            values[i + 1] = i == 1 ? lead_id(fcinfo) : PG_GETARG_DATUM(i);
+            values[i + 1] =
+                i == 1 ? CStringGetTextDatum(lead_id_argument(fcinfo)) : PG_GETARG_DATUM(i);
     }
     OwnerScope owner;
     owner_scope_begin(&owner);
