@@ -39,18 +39,19 @@ BEGIN
                 $sql$, t.name);
         END IF;
         IF t.key IS NOT NULL THEN
+            -- the record names versions of rules: those of an id that comes back go on
             logged := (SELECT format('EXECUTE FUNCTION leadroute._log_change(%s)', string_agg(quote_literal(k), ', '))
                 FROM unnest(t.key) k);
             EXECUTE format($sql$
                 CREATE TRIGGER z_version BEFORE INSERT OR UPDATE ON leadroute.%1$I
-                    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp();
+                    FOR EACH ROW EXECUTE FUNCTION leadroute._stamp(%3$s);
                 CREATE TRIGGER history_inserted AFTER INSERT ON leadroute.%1$I
                     FOR EACH ROW WHEN (NEW.changed_at = now()) %2$s;
                 CREATE TRIGGER history_updated AFTER UPDATE ON leadroute.%1$I
                     FOR EACH ROW WHEN (NEW.version IS DISTINCT FROM OLD.version) %2$s;
                 CREATE TRIGGER history_deleted AFTER DELETE ON leadroute.%1$I FOR EACH ROW %2$s;
                 CREATE TRIGGER history_truncated BEFORE TRUNCATE ON leadroute.%1$I FOR EACH STATEMENT %2$s;
-                $sql$, t.name, logged);
+                $sql$, t.name, logged, CASE WHEN t.name = 'rule' THEN quote_literal('id') ELSE '' END);
         END IF;
         IF t.restored THEN
             EXECUTE format($sql$

@@ -34,6 +34,8 @@ GRANT EXECUTE ON FUNCTION
     leadroute._candidate_words(jsonb), leadroute._missed_words(bigint, integer, text, integer, text, integer),
     leadroute._ended_words(text, integer, bigint),
     leadroute._why_candidate(jsonb, bigint), leadroute._why_tried(jsonb, jsonb, bigint),
+    leadroute._require_restorable(leadroute.rule[], timestamptz), leadroute._rule_content(leadroute.rule, boolean),
+    leadroute._write_rules(leadroute.rule[], boolean), leadroute._rule_version(leadroute.assignment),
     leadroute._why_given(leadroute.assignment, jsonb, text), leadroute._why_result(leadroute.assignment)
 TO PUBLIC;
 -- These look at who calls them (access.sql).
@@ -42,7 +44,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute._my_lead_tables(), leadroute._require(bigint, text[]), leadroute._require_rep(bigint, bigint),
     leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight(),
     leadroute._explain_lead(text, jsonb, bigint), leadroute._explain(regclass, bigint, record, jsonb),
-    leadroute._explain_words(text, bigint, jsonb)
+    leadroute._explain_words(text, bigint, jsonb), leadroute._rules_to_restore(text, timestamptz, bigint)
 TO PUBLIC;
 -- For users with a level; schema USAGE is granted with it.
 GRANT EXECUTE ON FUNCTION
@@ -52,6 +54,9 @@ GRANT EXECUTE ON FUNCTION
     leadroute.why_json(text, uuid, integer, bigint), leadroute.why_json(text, text, integer, bigint),
     leadroute.pool_state(bigint), leadroute.stat(bigint), leadroute.verify(bigint), leadroute.health(),
     leadroute.explain(text, jsonb, bigint),
+    leadroute.rules_as_of(text, timestamptz, bigint), leadroute.restore_rules(text, timestamptz, bigint),
+    leadroute.rule_version(text, integer, integer, bigint), leadroute.rule_version(text, bigint, integer, bigint),
+    leadroute.rule_version(text, uuid, integer, bigint), leadroute.rule_version(text, text, integer, bigint),
     leadroute.reassign(text, integer, bigint, text, bigint), leadroute.reassign(text, bigint, bigint, text, bigint),
     leadroute.reassign(text, uuid, bigint, text, bigint), leadroute.reassign(text, text, bigint, text, bigint),
     leadroute.release(text, integer, text, bigint), leadroute.release(text, bigint, text, bigint),

@@ -3,7 +3,7 @@
 CREATE FUNCTION leadroute._stamp() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_stamp';
 COMMENT ON FUNCTION leadroute._stamp() IS
-    'Numbers a row''s changes: sets version and changed_at. What a superuser inserts with a version, as a restore does, keeps both.';
+    'Numbers a row''s changes: sets version and changed_at; with the key''s column as argument those of a row that was deleted go on. What a superuser inserts with a version, as a restore does, keeps both.';
 
 CREATE FUNCTION leadroute._log_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_log_change';

@@ -94,9 +94,9 @@ BEGIN
         coalesce(origin.pool, (SELECT p.id FROM leadroute.pool p WHERE p.tenant = tenant AND p.name = attachment.fallback_pool)),
         origin.rule, origin.needs, origin.score) w;
     SELECT p.* INTO policy FROM leadroute.pool p WHERE p.tenant = tenant AND p.id = waits.pool;
-    INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, label, given_by, remark, contact,
+    INSERT INTO leadroute.assignment (tenant, lead_table, lead_id, episode, pool, rule, rule_version, label, given_by, remark, contact,
         score, needs, at_front, avoid)
-    VALUES (tenant, attachment.id, lead_id, next_episode, waits.pool, origin.rule, origin.label, leadroute._actor(), remark,
+    VALUES (tenant, attachment.id, lead_id, next_episode, waits.pool, origin.rule, origin.rule_version, origin.label, leadroute._actor(), remark,
         ended.contact, waits.score, waits.needs, CASE WHEN reason = 'released' AND policy.release_to = 'front' THEN true END,
         CASE WHEN stays THEN leadroute._without(ended.avoid, CASE WHEN reason = 'released' THEN ended.rep END, NULL) END);
     IF reason = 'released' THEN

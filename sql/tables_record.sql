@@ -21,6 +21,7 @@ CREATE TABLE leadroute.assignment (
     rep_cap integer,
     member_cap integer,
     deficit real,
+    rule_version integer,
     lead_id text COLLATE "C" NOT NULL,
     method text NOT NULL DEFAULT 'push',
     explanation bytea,
@@ -107,6 +108,7 @@ COMMENT ON COLUMN leadroute.assignment.ticket IS 'Number of the deciding transac
 COMMENT ON COLUMN leadroute.assignment.decided_at IS 'The clock at the pick.';
 COMMENT ON COLUMN leadroute.assignment.rep IS 'The owner''s id; NULL: the lead waits in a queue.';
 COMMENT ON COLUMN leadroute.assignment.rule IS 'Id of the rule that matched.';
+COMMENT ON COLUMN leadroute.assignment.rule_version IS 'Version of the rule''s row that matched, as config_change has it; leadroute.rule_version() shows it.';
 COMMENT ON COLUMN leadroute.assignment.lead_table IS 'Id of the attached table.';
 COMMENT ON COLUMN leadroute.assignment.episode IS '1 for a lead''s first assignment, then counting up.';
 COMMENT ON COLUMN leadroute.assignment.pool IS 'Id of the pool that gave the lead out or keeps it in its queue; NULL: a rule''s own rep, an owner given by hand, or the queue unmatched.';

@@ -25,7 +25,8 @@ CREATE VIEW leadroute.decision WITH (security_invoker = true) AS
                     SELECT e.end_reason FROM leadroute.assignment e
                     WHERE e.tenant = a.tenant AND e.lead_table = a.lead_table AND e.lead_id = a.lead_id
                       AND e.episode = a.episode - 1 AND e.ended_at IS NOT NULL) END)
-            || coalesce(': ' || a.remark, '') AS reason
+            || coalesce(': ' || a.remark, '') AS reason,
+        a.rule_version
     FROM (
         -- a half for each of the two indexes that find a lead
         SELECT * FROM leadroute.assignment WHERE ended_at IS NULL

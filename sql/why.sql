@@ -86,7 +86,7 @@ AS $$
         'queue', CASE WHEN a.rep IS NULL AND a.method <> 'manual'
                  THEN coalesce(leadroute._pool_name(a.pool, a.tenant), 'unmatched') END,
         'rule', (SELECT jsonb_build_object('id', a.rule, 'name', (SELECT r.name FROM leadroute.rule r
-                    WHERE r.tenant = a.tenant AND r.id = a.rule)) WHERE a.rule IS NOT NULL),
+                    WHERE r.tenant = a.tenant AND r.id = a.rule), 'version', a.rule_version) WHERE a.rule IS NOT NULL),
         'day', a.day, 'rep_cap', a.rep_cap, 'member_cap', a.member_cap, 'open_cap', a.open_cap, 'label', a.label,
         'score', a.score, 'needs', a.needs, 'offered_to', a.offered_to, 'offered_until', a.offered_until,
         'rule_errors', (SELECT coalesce(jsonb_agg(e.error || jsonb_build_object('name',

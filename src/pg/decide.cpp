@@ -217,6 +217,7 @@ static PickRequest match_rule(LeadTable* table, TenantRules* rules, const Lead* 
                 NULL,       place_of(table, lead)};
     }
     d->row.rule = rule->id;
+    d->row.rule_version = rule->version;
     d->row.has_label = rule->has_label;
     d->row.label = rule->label;
     const RuleAsk* ask = rules_asked(rules->rules);

@@ -2,8 +2,10 @@
 //
 //   stamp(), BEFORE INSERT OR UPDATE ROW: sets version and changed_at. What a superuser inserts
 //   with a version, as a restore does, keeps both, and the log's trigger leaves it alone: its
-//   history is part of what is restored. log_change('key column', …), AFTER ROW and, for TRUNCATE,
-//   BEFORE STATEMENT: writes config_change, which nobody but its owner may.
+//   history is part of what is restored. stamp('key column'): a row that had been deleted goes on
+//   where it ended, so that a version names one state of a row for good. log_change('key column',
+//   …), AFTER ROW and, for TRUNCATE, BEFORE STATEMENT: writes config_change, which nobody but its
+//   owner may.
 #include "leadroute.h"
 
 struct Stamp {
@@ -39,10 +41,58 @@ static bool differs(HeapTuple a, HeapTuple b, TupleDesc columns, const Stamp* st
     return false;
 }
 
+// The version of a row that is inserted: 1, or one more than the history of its key has.
+static int32 first_version(const TriggerData* data, HeapTuple row) {
+    static SPIPlanPtr plan;
+    const Trigger* trigger = data->tg_trigger;
+    TupleDesc columns = RelationGetDescr(data->tg_relation);
+    if (trigger->tgnargs == 0)
+        return 1;
+    bool isnull;
+    Datum tenant = heap_getattr(row, SPI_fnumber(columns, "tenant"), columns, &isnull);
+    char* key = SPI_getvalue(row, columns, SPI_fnumber(columns, trigger->tgargs[0]));
+    if (isnull || key == NULL)
+        return 1; // which is refused
+    Datum values[] = {tenant, CStringGetTextDatum(RelationGetRelationName(data->tg_relation)),
+                      CStringGetTextDatum(trigger->tgargs[0]), CStringGetTextDatum(key)};
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    if (plan == NULL) {
+        Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
+        SPIPlanPtr prepared = SPI_prepare(
+            "SELECT COALESCE(max(version), 0) + 1 FROM leadroute.config_change"
+            " WHERE tenant = $1 AND table_name = $2 AND key = jsonb_build_object($3, $4::bigint)",
+            lengthof(types), types);
+        if (prepared == NULL || SPI_keepplan(prepared) != 0)
+            elog(ERROR, "cannot prepare a look at the history");
+        plan = prepared;
+    }
+    if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.config_change");
+    int32 version =
+        DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    SPI_finish();
+    owner_scope_end(&owner);
+    return version;
+}
+
 static void require_trigger(FunctionCallInfo fcinfo) {
     if (!CALLED_AS_TRIGGER(fcinfo))
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("this function can only be called as a trigger")));
+}
+
+// What a session set must not show in the history: it is read again in others, ranges and
+// intervals among it.
+static int portable_output(void) {
+    static const char* const settings[][2] = {
+        {"datestyle", "ISO"}, {"intervalstyle", "postgres"}, {"extra_float_digits", "3"}};
+    int level = NewGUCNestLevel();
+    for (const auto& setting : settings)
+        (void)set_config_option(setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                                true, 0, false);
+    return level;
 }
 
 static Datum row_json(HeapTuple row, TupleDesc columns) {
@@ -124,6 +174,7 @@ Datum leadroute_stamp(PG_FUNCTION_ARGS) {
     if (inserted) {
         if (version_of(row, columns, stamp.version) > 0 && superuser())
             return PointerGetDatum(row);
+        values[0] = Int32GetDatum(first_version(data, row));
     } else {
         HeapTuple old = data->tg_trigtuple;
         int32 version = version_of(old, columns, stamp.version);
@@ -142,7 +193,9 @@ Datum leadroute_log_change(PG_FUNCTION_ARGS) {
     require_trigger(fcinfo);
     TriggerData* data = reinterpret_cast<TriggerData*>(fcinfo->context);
     if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)) {
+        int level = portable_output();
         write_log(data, RelationGetRelationName(data->tg_relation), (Datum)0, (Datum)0);
+        AtEOXact_GUC(true, level);
         PG_RETURN_POINTER(NULL);
     }
     TupleDesc columns = RelationGetDescr(data->tg_relation);
@@ -150,8 +203,10 @@ Datum leadroute_log_change(PG_FUNCTION_ARGS) {
     HeapTuple new_row = TRIGGER_FIRED_BY_INSERT(data->tg_event)   ? data->tg_trigtuple
                         : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple
                                                                   : NULL;
+    int level = portable_output();
     write_log(data, NULL, old_row == NULL ? (Datum)0 : row_json(old_row, columns),
               new_row == NULL ? (Datum)0 : row_json(new_row, columns));
+    AtEOXact_GUC(true, level);
     PG_RETURN_POINTER(NULL);
 }
 }

@@ -29,6 +29,7 @@ static void fill_slot(Target* target, const RecordRow* row) {
     set(target, C_DECIDED_AT, TimestampTzGetDatum(row->decided_at));
     set(target, C_REP, Int64GetDatum(row->rep), row->has_rep);
     set(target, C_RULE, Int64GetDatum(row->rule), row->rule != 0);
+    set(target, C_RULE_VERSION, Int32GetDatum(row->rule_version), row->rule_version != 0);
     set(target, C_LEAD_TABLE, Int32GetDatum(row->lead_table));
     set(target, C_EPISODE, Int32GetDatum(row->episode));
     set(target, C_POOL, Int32GetDatum(row->pool), row->pool != 0);

@@ -12,6 +12,7 @@ struct RecordRow {
     TimestampTz decided_at;
     int64 rep;
     int64 rule;
+    int32 rule_version; // of the rule's row that matched
     int32 lead_table;
     int32 episode;
     int32 pool;

@@ -146,6 +146,7 @@ static void read_row(const Reader* r, Episode* e) {
     e->lead_id = TextDatumGetCString(value(r, column[C_LEAD_ID]));
     e->rep = DatumGetInt64(value(r, column[C_REP]));
     e->rule = DatumGetInt64(value(r, column[C_RULE]));
+    e->rule_version = DatumGetInt32(value(r, column[C_RULE_VERSION]));
     e->pool = DatumGetInt32(value(r, column[C_POOL]));
     e->decided_at = DatumGetTimestampTz(value(r, column[C_DECIDED_AT]));
     e->method = TextDatumGetCString(value(r, column[C_METHOD]));
@@ -220,6 +221,7 @@ void episode_carry(const Episode* episode, RecordRow* row) {
     row->lead_id = episode->lead_id;
     row->assignment = episode->assignment;
     row->rule = episode->rule;
+    row->rule_version = episode->rule_version;
     row->has_label = episode->label != 0;
     row->label = episode->label;
     row->has_contact = episode->has_contact;

@@ -27,6 +27,7 @@ struct Episode {
     int32 tank_pool; // 0: not in the shark tank
     bool has_score, has_contact;
     bool pool_bound;
+    int32 rule_version;
     int32 hops; // 0: none
     bool given; // somebody gave or released it by hand
     bool touched;

@@ -8,7 +8,7 @@ static const char* const column_names[kColumns] = {
     "tag",        "lead_id",       "method",     "explanation", "label",        "open_cap",
     "contact",    "cost",          "score",      "needs",       "at_front",     "avoid",
     "offered_to", "offered_until", "sla",        "due_at",      "next_step_at", "hops",
-    "pool_bound"};
+    "pool_bound", "rule_version"};
 
 constexpr int kTargets = 4; // one, but on a distributed engine
 static Target targets[kTargets];

@@ -42,6 +42,7 @@ enum Column {
     C_NEXT_STEP_AT,
     C_HOPS,
     C_POOL_BOUND,
+    C_RULE_VERSION,
     kColumns
 };
 constexpr int kMaxIndexes = 24;

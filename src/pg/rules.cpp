@@ -48,7 +48,7 @@ constexpr char kQuery[] =
     "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
     "       t.key_column, t.owner_column, t.tenant_column,"
     "       r.needs, y.name, y.key, y.match, y.author,"
-    "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name, s.id"
+    "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name, s.id, r.version"
     "  FROM leadroute.lead_table t"
     "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
     "        AND r.tenant OPERATOR(pg_catalog.=) $2"
@@ -93,6 +93,7 @@ static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
     rule->rep = number_at(row, 7);
     rule->overflow_pool = static_cast<int32>(number_at(row, 8));
     rule->sla = static_cast<int32>(number_at(row, 24));
+    rule->version = static_cast<int32>(number_at(row, 25));
     bool isnull;
     Datum label = value_at(row, 9, &isnull);
     rule->has_label = !isnull;

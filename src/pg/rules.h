@@ -23,6 +23,7 @@ struct RuleDemand;
 struct Rule {
     int64 id;
     int32 position;
+    int32 version; // of its row, as config_change has it
     char* name;
     int32 pool;          // target pool's id, 0: the target is a rep or territory
     int64 rep;           // target rep, 0: the target is a pool or territory
