@@ -21,7 +21,7 @@ ErrorData* attempt(void (*body)(void*), void* argument) {
     return error;
 }
 
-ErrorData* attempt_apart(void (*body)(void*), void* argument) {
+ErrorData* attempt_undoable(void (*body)(void*), void* argument) {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner = CurrentResourceOwner;
 
@@ -34,6 +34,11 @@ ErrorData* attempt_apart(void (*body)(void*), void* argument) {
         RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
+    return error;
+}
+
+ErrorData* attempt_apart(void (*body)(void*), void* argument) {
+    ErrorData* error = attempt_undoable(body, argument);
     if (error != NULL && error_must_pass(error))
         ReThrowError(error);
     return error;

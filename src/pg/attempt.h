@@ -12,6 +12,9 @@ ErrorData* attempt(void (*body)(void*), void* argument);
 // that must be passed on are.
 ErrorData* attempt_apart(void (*body)(void*), void* argument);
 
+// The same, with no error passed on: who calls decides.
+ErrorData* attempt_undoable(void (*body)(void*), void* argument);
+
 // Cancel, shutdown, lack of memory or disk, serialization failures and deadlocks: not a fault of
 // what was running.
 bool error_must_pass(const ErrorData* error);

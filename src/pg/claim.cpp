@@ -255,7 +255,7 @@ static void finish(const ClaimRequest* request, const Episode* episode, const Cl
     if (!claim_owner(request, &owner))
         elog(ERROR, "rep %lld has no ref", (long long)terms->rep);
     open_claimed(episode, &pick->pick, number, &row);
-    if (lead_update(request->table, &request->key, owner, was))
+    if (lead_update(request->table, &request->key, &owner, was))
         record_show(&row, result->shown);
     else
         show_open(request, result);

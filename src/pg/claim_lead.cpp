@@ -4,6 +4,7 @@
 // plans are made with his rights, too. His search_path is that of a session of his that begins when
 // this one meets the table.
 #include "claim_lead.h"
+#include "lead_row.h"
 #include "owner_told.h"
 #include "transaction.h"
 
@@ -11,7 +12,7 @@ extern "C" {
 #include "utils/uuid.h"
 }
 
-enum Statement { LOCK_WAIT, LOCK_SKIP, UPDATE_OWNER };
+enum Statement { LOCK_WAIT, LOCK_SKIP, UPDATE_OWNER, READ_ROW };
 
 static ClaimTable* tables;
 static ClaimTable* retired; // may be in use by this transaction
@@ -79,6 +80,8 @@ static void write_statements(ClaimTable* table, const char* key, const char* own
     const char* column = quote_identifier(owner);
     const char* lock = psprintf("SELECT l.%s::pg_catalog.text FROM %s l WHERE %s FOR NO KEY UPDATE",
                                 column, relation, which);
+    table->statement[READ_ROW] = MemoryContextStrdup(
+        table->context, psprintf("SELECT l FROM %s l WHERE %s", relation, which));
     table->statement[LOCK_WAIT] = MemoryContextStrdup(table->context, lock);
     table->statement[LOCK_SKIP] =
         MemoryContextStrdup(table->context, psprintf("%s SKIP LOCKED", lock));
@@ -277,7 +280,8 @@ static void scope_end(const LeadScope* scope) {
 }
 
 // Within SPI and the scope.
-static int execute(ClaimTable* table, Statement statement, const ClaimKey* key, Datum owner) {
+static int execute(ClaimTable* table, Statement statement, const ClaimKey* key,
+                   const Datum* owner) {
     if (table->plan[statement] == NULL) {
         Oid types[] = {table->key_type, INT8OID, table->owner_type};
         SPIPlanPtr plan =
@@ -288,8 +292,8 @@ static int execute(ClaimTable* table, Statement statement, const ClaimKey* key, 
                  SPI_result_code_string(SPI_result));
         table->plan[statement] = plan;
     }
-    Datum values[] = {key->value, Int64GetDatum(key->tenant), owner};
-    return SPI_execute_plan(table->plan[statement], values, NULL, false, 0);
+    Datum values[] = {key->value, Int64GetDatum(key->tenant), owner == NULL ? (Datum)0 : *owner};
+    return SPI_execute_plan(table->plan[statement], values, owner == NULL ? "  n" : NULL, false, 0);
 }
 
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was) {
@@ -300,7 +304,7 @@ LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was
     LeadScope scope;
     scope_begin(table, &scope);
     SPI_connect();
-    int result = execute(table, skip ? LOCK_SKIP : LOCK_WAIT, key, (Datum)0);
+    int result = execute(table, skip ? LOCK_SKIP : LOCK_WAIT, key, NULL);
     if (result != SPI_OK_SELECT)
         elog(ERROR, "cannot lock a lead: %s", SPI_result_code_string(result));
     bool found = SPI_processed == 1;
@@ -315,15 +319,45 @@ LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was
     return found ? LeadLock::locked : LeadLock::skipped;
 }
 
-static char* owner_text(const ClaimTable* table, Datum owner) {
+bool lead_is_direct(const ClaimTable* table) {
+    return table->is_direct && direct_allowed(&table->direct);
+}
+
+TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation,
+                         TupleTableSlot* kept) {
+    if (table->is_direct && direct_read(&table->direct, relation, kept))
+        return kept;
+    MemoryContext caller = CurrentMemoryContext;
+    LeadScope scope;
+    scope_begin(table, &scope);
+    SPI_connect();
+    int result = execute(table, READ_ROW, key, NULL);
+    if (result != SPI_OK_SELECT)
+        elog(ERROR, "cannot read a lead: %s", SPI_result_code_string(result));
+    HeapTupleHeader row = NULL;
+    if (SPI_processed == 1) {
+        bool isnull;
+        Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+        MemoryContext spi = MemoryContextSwitchTo(caller);
+        row = DatumGetHeapTupleHeaderCopy(value);
+        MemoryContextSwitchTo(spi);
+    }
+    SPI_finish();
+    scope_end(&scope);
+    return row == NULL ? NULL : lead_row_slot(relation, row);
+}
+
+static char* owner_text(const ClaimTable* table, const Datum* owner) {
+    if (owner == NULL)
+        return NULL;
     Oid output;
     bool variable;
     getTypeOutputInfo(table->owner_type, &output, &variable);
-    return OidOutputFunctionCall(output, owner);
+    return OidOutputFunctionCall(output, *owner);
 }
 
 // *stands: no trigger has changed the owner again.
-static int update_told(ClaimTable* table, const ClaimKey* key, Datum owner, const char* text,
+static int update_told(ClaimTable* table, const ClaimKey* key, const Datum* owner, const char* text,
                        bool* stands) {
     OwnerTold told = {table->id, key->tenant, key->text, text, NULL};
     volatile int result = 0;
@@ -348,7 +382,7 @@ static void set_constraints(const ClaimTable* table, const char* when) {
     SPI_finish();
 }
 
-static bool update_directly(ClaimTable* table, Datum owner) {
+static bool update_directly(ClaimTable* table, const Datum* owner) {
     if (!table->is_direct)
         return false;
     LeadScope scope;
@@ -358,7 +392,11 @@ static bool update_directly(ClaimTable* table, Datum owner) {
     return done;
 }
 
-bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char* was) {
+static bool same_text(const char* a, const char* b) {
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool lead_update(ClaimTable* table, const ClaimKey* key, const Datum* owner, const char* was) {
     if (update_directly(table, owner))
         return true;
     const char* wanted = owner_text(table, owner);
@@ -371,9 +409,8 @@ bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char
     if (result != SPI_OK_UPDATE_RETURNING)
         elog(ERROR, "cannot update a lead: %s", SPI_result_code_string(result));
     const char* now = SPI_processed == 1 ? field(1) : was;
-    bool given = now != NULL && strcmp(now, wanted) == 0;
-    bool kept = now == NULL || was == NULL ? now == was : strcmp(now, was) == 0;
-    if (!given && kept)
+    bool given = same_text(now, wanted);
+    if (!given && same_text(now, was))
         ereport(ERROR,
                 (errcode(ERRCODE_LR_NOT_ALLOWED),
                  errmsg("the owner of lead %s did not change", key->text),

@@ -29,8 +29,8 @@ struct ClaimTable {
     char* deferred; // names of its constraints that are checked at the end, or NULL
     bool is_direct; // its leads are dealt with without statements
     DirectLead direct;
-    char* statement[3];
-    SPIPlanPtr plan[3];
+    char* statement[4];
+    SPIPlanPtr plan[4];
 };
 
 // Good until the end of the transaction. LR002 when there is no such attachment, or no table.
@@ -49,7 +49,14 @@ enum class LeadLock { locked, skipped }; // skipped: there is none, or with `ski
 // Locks the lead's row until the end of the transaction; *was is its owner as text, or NULL, in the
 // memory context at hand.
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was);
-// Tells the lead its owner, of which the record knows already. False: a trigger of the table has
-// named another one, which is on record, too. LR010 where the owner is still the one that was. The
-// table's deferred constraints are checked at once.
-bool lead_update(ClaimTable* table, const ClaimKey* key, Datum owner, const char* was);
+// Its row, in a slot of its table: `kept`, or a new one in the memory context at hand. It is
+// locked; NULL: it is gone.
+TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation,
+                         TupleTableSlot* kept);
+// Whether its owner will be told without a statement, so that nobody's triggers see what is on
+// record meanwhile.
+bool lead_is_direct(const ClaimTable* table);
+// Tells the lead its owner (NULL: none), of which the record knows already. False: a trigger of the
+// table has named another one, which is on record, too. LR010 where the owner is still the one that
+// was. The table's deferred constraints are checked at once.
+bool lead_update(ClaimTable* table, const ClaimKey* key, const Datum* owner, const char* was);

@@ -223,35 +223,54 @@ static const char* ending_kind(const char* reason) {
     return strcmp(reason, "claimed") == 0 ? "released" : reason;
 }
 
+void event_told(const ToldEvent* told) {
+    event_clock_note(told->at);
+    int length = told->lead_id == NULL ? -1 : (int)strlen(told->lead_id);
+    Event* event = add(length);
+    if (event == NULL)
+        return;
+    event->at = told->at;
+    event->due_at = told->due_at;
+    event->tenant = told->tenant;
+    event->rep = told->rep;
+    event->rule = told->rule;
+    event->manager = told->manager;
+    event->alert = told->alert;
+    event->lead_table = told->lead_table;
+    event->pool = told->pool;
+    strlcpy(event->kind, told->kind, sizeof(event->kind));
+    if (length > 0)
+        memcpy(const_cast<char*>(event_key(event)), told->lead_id, length);
+}
+
 static void gather_row(const TriggerData* data, HeapTuple row, const char* what) {
     const RowMeaning* meaning = meaning_of(what);
     bool opened = strcmp(what, "opened") == 0;
     bool alert = strcmp(what, "alert") == 0;
-    TimestampTz at = moment(data, row, meaning->when);
-    event_clock_note(at);
-    const char* key = words(data, row, "lead_id");
     const char* kind = meaning->told_kind;
     if (kind == NULL)
         kind = words(data, row, meaning->kind);
-    Event* event = kind == NULL ? NULL : add(key == NULL ? -1 : (int)strlen(key));
-    if (event == NULL)
+    ToldEvent told = {};
+    told.at = moment(data, row, meaning->when);
+    told.due_at = DT_NOEND;
+    if (kind == NULL) {
+        event_clock_note(told.at);
         return;
-    event->at = at;
-    event->tenant = whole(data, row, "tenant", true);
-    event->rep = whole(data, row, "rep", true);
-    event->rule = whole(data, row, "rule", true);
-    event->lead_table = (int32)whole(data, row, "lead_table", false);
-    event->pool = (int32)whole(data, row, "pool", false);
-    if (alert) {
-        event->alert = whole(data, row, "id", true);
-        event->manager = whole(data, row, "manager", true);
-    } else {
-        event->due_at = moment(data, row, "due_at");
     }
-    kind = opened ? opening_kind(event->rep != 0, kind) : ending_kind(kind);
-    strlcpy(event->kind, kind, sizeof(event->kind));
-    if (key != NULL)
-        memcpy(const_cast<char*>(event_key(event)), key, strlen(key));
+    told.lead_id = words(data, row, "lead_id");
+    told.tenant = whole(data, row, "tenant", true);
+    told.rep = whole(data, row, "rep", true);
+    told.rule = whole(data, row, "rule", true);
+    told.lead_table = (int32)whole(data, row, "lead_table", false);
+    told.pool = (int32)whole(data, row, "pool", false);
+    if (alert) {
+        told.alert = whole(data, row, "id", true);
+        told.manager = whole(data, row, "manager", true);
+    } else {
+        told.due_at = moment(data, row, "due_at");
+    }
+    told.kind = opened ? opening_kind(told.rep != 0, kind) : ending_kind(kind);
+    event_told(&told);
 }
 
 extern "C" {

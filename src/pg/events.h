@@ -52,6 +52,18 @@ constexpr Size kMostGathered = (Size)64 * 1024;
 // --- gathering (event_gather.cpp); the callers are the record and the transaction's callbacks ---
 
 void event_opened(const RecordRow* row);
+// Of other rows; what is 0 or NULL is none.
+struct ToldEvent {
+    const char* kind;
+    int64 tenant;
+    TimestampTz at;
+    TimestampTz due_at; // DT_NOEND: none
+    int64 rep, rule;
+    int64 manager, alert; // of an alert
+    int32 lead_table, pool;
+    const char* lead_id;
+};
+void event_told(const ToldEvent* told);
 void events_before_commit(void); // may fail
 void events_before_prepare(void);
 void events_commit(void);              // cannot fail

@@ -58,12 +58,12 @@ static bool find_and_lock(const DirectLead* lead, Relation relation, Relation in
     return found && lock_row(lead, relation, row, values, skip);
 }
 
-static bool is_allowed(const DirectLead* lead) {
+bool direct_allowed(const DirectLead* lead) {
     return !lead->outdated && !IsolationUsesXactSnapshot() && !XactReadOnly;
 }
 
 bool direct_lock(DirectLead* lead, Datum key, int64 tenant, bool skip, bool* found, char** was) {
-    if (!is_allowed(lead))
+    if (!direct_allowed(lead))
         return false;
     Relation relation = table_open(lead->relation, RowExclusiveLock);
     if (lead->outdated) { // it changed before the lock was ours
@@ -100,14 +100,14 @@ static bool is_own_row(TupleTableSlot* row) {
 }
 
 static void update_row(const DirectLead* lead, Relation relation, TupleTableSlot* was,
-                       Datum owner) {
+                       const Datum* owner) {
     TupleTableSlot* row = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsVirtual);
     int columns = RelationGetDescr(relation)->natts;
     slot_getallattrs(was);
     memcpy(row->tts_values, was->tts_values, sizeof(Datum) * columns);
     memcpy(row->tts_isnull, was->tts_isnull, sizeof(bool) * columns);
-    row->tts_values[lead->owner - 1] = owner;
-    row->tts_isnull[lead->owner - 1] = false;
+    row->tts_values[lead->owner - 1] = owner == NULL ? (Datum)0 : *owner;
+    row->tts_isnull[lead->owner - 1] = owner == NULL;
     ExecStoreVirtualTuple(row);
     row->tts_tableOid = RelationGetRelid(relation);
 
@@ -124,8 +124,14 @@ static void update_row(const DirectLead* lead, Relation relation, TupleTableSlot
     ExecDropSingleTupleTableSlot(row);
 }
 
-bool direct_update(DirectLead* lead, Datum owner) {
-    if (!is_allowed(lead) || !ItemPointerIsValid(&lead->locked))
+bool direct_read(const DirectLead* lead, Relation relation, TupleTableSlot* row) {
+    ItemPointerData at = lead->locked;
+    return direct_allowed(lead) && ItemPointerIsValid(&at) &&
+           table_tuple_fetch_row_version(relation, &at, SnapshotSelf, row);
+}
+
+bool direct_update(DirectLead* lead, const Datum* owner) {
+    if (!direct_allowed(lead) || !ItemPointerIsValid(&lead->locked))
         return false;
     Relation relation = table_open(lead->relation, RowExclusiveLock);
     TupleTableSlot* was = table_slot_create(relation, NULL);

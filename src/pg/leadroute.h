@@ -94,6 +94,15 @@ inline TM_Result update_row(Relation table, ItemPointer at, TupleTableSlot* slot
                               true, &failure, &mode, &indexes);
 }
 
+// Enters a new row into the indexes that are open.
+inline void insert_index_entries_of(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
+#if LR_PG16_GE
+    list_free(ExecInsertIndexTuples(result, slot, executor, false, false, NULL, NIL, false));
+#else
+    list_free(ExecInsertIndexTuples(result, slot, executor, false, false, NULL, NIL));
+#endif
+}
+
 inline LocalTransactionId local_transaction(void) {
 #if LR_PG17_GE
     return MyProc->vxid.lxid;

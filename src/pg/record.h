@@ -76,9 +76,10 @@ void record_buffer_free(RecordBuffer* buffer);
 // none.
 bool record_buffer_knows(const RecordBuffer* buffer, const ContactKey* key, int64* rep);
 
-// The relation and its index by the open leads' keys, or by contacts; the handles stay open until
-// the transaction ends. False: there is no such index.
-enum class RecordKey { open_lead, contact };
+// The relation and its index by the open leads' keys, by contacts, or by the next step of those
+// that are not touched; the handles stay open until the transaction ends. False: there is no such
+// index.
+enum class RecordKey { open_lead, contact, next_step };
 struct RecordIndex {
     Relation record;
     Relation index;

@@ -1,6 +1,7 @@
 // See record_target.h. Handles are closed before commit; an abort takes them away.
 #include "record_target.h"
 #include "record.h"
+#include "record_change.h"
 
 static const char* const column_names[kColumns] = {
     "tenant",     "ticket",        "decided_at", "rep",         "rule",         "lead_table",
@@ -45,11 +46,13 @@ void record_close(void) {
     CurrentResourceOwner = TopTransactionResourceOwner;
     for (Target& target : targets)
         close_target(&target);
+    record_change_close();
     CurrentResourceOwner = caller;
     any_open = false;
 }
 
 void record_abandon(void) {
+    record_change_abandon();
     for (Target& target : targets) {
         target.relation = NULL;
         for (int i = 0; i < target.index_count; i++)
@@ -114,7 +117,9 @@ static void describe_index(Target* target, Oid oid) {
 
 // Learns the relation's columns and indexes; it is open. What an error leaves is begun anew.
 static void describe(Target* target) {
+    static uint64 times;
     target->outdated = true;
+    target->described = ++times;
     target->context =
         AllocSetContextCreate(TopMemoryContext, "leadroute record", ALLOCSET_SMALL_SIZES);
     MemoryContext caller = MemoryContextSwitchTo(target->context);
@@ -210,14 +215,25 @@ static bool is_on(const Target* target, const IndexInfo* info, const Column* col
     return true;
 }
 
-bool record_index(Oid assignment, RecordKey key, RecordIndex* found) {
+static bool is_for(const Target* target, const IndexInfo* info, RecordKey key) {
     static const Column lead[] = {C_TENANT, C_LEAD_TABLE, C_LEAD_ID};
     static const Column contact[] = {C_TENANT, C_LEAD_TABLE, C_CONTACT, C_DECIDED_AT};
+    static const Column step[] = {C_NEXT_STEP_AT};
+    switch (key) {
+    case RecordKey::open_lead:
+        return info->ii_Unique && is_on(target, info, lead, 3);
+    case RecordKey::contact:
+        return is_on(target, info, contact, 4);
+    default:
+        // of all that have one, are open and not touched
+        return is_on(target, info, step, 1) && list_length(info->ii_Predicate) == 3;
+    }
+}
+
+bool record_index(Oid assignment, RecordKey key, RecordIndex* found) {
     Target* target = target_open(assignment);
     for (int i = 0; i < target->index_count; i++) {
-        const IndexInfo* info = target->index[i].info;
-        if (key == RecordKey::open_lead ? info->ii_Unique && is_on(target, info, lead, 3)
-                                        : is_on(target, info, contact, 4)) {
+        if (is_for(target, target->index[i].info, key)) {
             *found = {target->relation, target_index(&target->index[i])};
             return true;
         }

@@ -66,6 +66,7 @@ struct Target {
     int index_count;
     AttrNumber column[kColumns];
     bool outdated;
+    uint64 described; // another number each time that it is described anew
     IndexTarget index[kMaxIndexes];
 };
 

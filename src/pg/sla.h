@@ -35,6 +35,11 @@ void sla_start(TenantBlock* block, int32 rep, TimestampTz at, Pick* pick);
 
 // --- beside it ---
 
+// A time after an assignment; it has no months.
+inline int64 sla_microseconds(const Interval* after) {
+    return after->time + after->day * USECS_PER_DAY;
+}
+
 // What a pick says of the clock, for the record. Reads tables where the block did not know enough.
 void sla_record(const Pick* pick, RecordRow* row);
 

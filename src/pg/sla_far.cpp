@@ -3,6 +3,7 @@
 #include "../core/due_time.h"
 #include "availability.h"
 #include "record.h"
+#include "sla.h"
 
 // In a calendar with hours ten years of business time are up by then.
 constexpr int64 kYears = 100;
@@ -87,20 +88,23 @@ void sla_far(RecordRow* row) {
     owner_scope_end(&owner);
 }
 
+TimestampTz sla_far_at(int64 tenant, int32 policy, int64 rep, TimestampTz start, int64 after) {
+    SPI_connect();
+    Clock clock = {};
+    clock_read(tenant, policy, rep, start, &clock);
+    TimestampTz at = clock.found ? clock_at(&clock, start, after) : DT_NOEND;
+    SPI_finish();
+    return at;
+}
+
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_sla_at);
 
 // _sla_at(tenant bigint, policy integer, rep bigint, start timestamptz, after interval)
 Datum leadroute_sla_at(PG_FUNCTION_ARGS) {
     const Interval* after = PG_GETARG_INTERVAL_P(4);
-    TimestampTz start = PG_GETARG_TIMESTAMPTZ(3);
-    SPI_connect();
-    Clock clock = {};
-    clock_read(PG_GETARG_INT64(0), PG_GETARG_INT32(1), PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2),
-               start, &clock);
-    TimestampTz at =
-        clock.found ? clock_at(&clock, start, after->time + after->day * USECS_PER_DAY) : DT_NOEND;
-    SPI_finish();
-    PG_RETURN_TIMESTAMPTZ(at);
+    PG_RETURN_TIMESTAMPTZ(sla_far_at(PG_GETARG_INT64(0), PG_GETARG_INT32(1),
+                                     PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2),
+                                     PG_GETARG_TIMESTAMPTZ(3), sla_microseconds(after)));
 }
 }
