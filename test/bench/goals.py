@@ -82,6 +82,13 @@ GOALS = [
            ratio(tps(clients, "routed"), tps(clients, "graphile")), ">=", 2) for clients in ("1", "8", "32")],
     Goal("claim", "1,000 / 1,000,000 waiting, time per claim",
          ratio(of("few", "routed", "us"), of("many", "routed", "us")), ">=", 0.95),
+    Goal("sla", "finding 10,000 late leads, ms", of("10000", "find", "ms"), "<=", 10),
+    Goal("sla", "10,000 late leads: sweep() / PL/pgSQL loop",
+         ratio(of("10000", "routed", "us"), of("10000", "loop", "us")), "<=", 0.45),
+    Goal("sla", "10,000 late leads: sweep() / one statement",
+         ratio(of("10000", "routed", "us"), of("10000", "set", "us")), "<=", 0.7),
+    Goal("sla", "100,000 / 1,000 late leads, time per lead",
+         ratio(of("100000", "routed", "us"), of("1000", "routed", "us")), "<=", 1.10),
 ]
 
 # Ratios to plain of the same trigger as it was measured when the goals were set. A comparison with a
@@ -116,6 +123,10 @@ OTHERS = [
     Goal("claim", "claim_next() / SKIP LOCKED, 8, a role with the level app", ratio(tps("8", "app"), tps("8", "skip")), "", None),
     *(Goal("claim", f"claim_next() a second, {clients}", tps(clients, "routed"), "", None) for clients in ("1", "8", "32")),
     Goal("claim", "us of claim_next(), nothing to wait for", of("many", "routed", "us"), "", None),
+    *(Goal("sla", f"us per late lead, {size}, {name}", of(size, variant, "us"), "", None)
+      for size in ("1000", "10000", "100000")
+      for variant, name in (("loop", "PL/pgSQL loop"), ("set", "one statement"), ("routed", "sweep()"))),
+    *(Goal("sla", f"finding {size} late leads, ms", of(size, "find", "ms"), "", None) for size in ("1000", "100000")),
 ]
 
 

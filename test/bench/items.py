@@ -14,6 +14,7 @@ import tempfile
 
 from claims import claim
 from listener import Listener
+from sla import sla
 from server import HERE, TOP, MeasureError, rate
 from tables import Tables
 
@@ -365,4 +366,4 @@ def core(bench):
 
 
 ITEMS = {"single": single, "copy": copy, "members": members, "methods": methods, "territory": territory, "wal": wal,
-         "restart": restart, "events": events, "claim": claim, "core": core}
+         "restart": restart, "events": events, "claim": claim, "sla": sla, "core": core}
