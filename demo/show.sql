@@ -70,6 +70,7 @@ INSERT INTO lead (id, arrived, channel, location, budget) VALUES ('LIVE-1', '202
 \! grep -o '{[^{}]*LIVE-1[^{}]*}' "$HEARD"
 \echo
 
+\ir sla.sql
 \echo 'verify() compares the leads, the record and the counters in shared memory: 0 is right.'
 \echo
 SELECT * FROM leadroute.verify();
