@@ -80,3 +80,8 @@ GRANT EXECUTE ON FUNCTION
     leadroute.acknowledge(bigint, bigint), leadroute.schedule_sweep(text), leadroute.unschedule_sweep(), leadroute.sign_in(bigint, bigint), leadroute.sign_out(bigint, bigint), leadroute.heartbeat(bigint, bigint)
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE leadroute.sweep(integer, interval) TO PUBLIC;
+-- check_rules(), and what it asks with its caller's rights.
+GRANT EXECUTE ON FUNCTION leadroute.check_rules(text, integer, bigint),
+    leadroute._check_table(text, bigint), leadroute._check_conditions(regclass, bigint, integer),
+    leadroute._check_words(text, bigint, jsonb), leadroute._check_values(regclass, name, bigint, jsonb)
+TO PUBLIC;

@@ -109,6 +109,7 @@ INSERT INTO matrix VALUES
     ('rule_version(text,bigint,integer,bigint)', 'admin', $$SELECT * FROM leadroute.rule_version('leads', 1::bigint)$$),
     ('rule_version(text,uuid,integer,bigint)', '', $$SELECT * FROM leadroute.rule_version('leads', gen_random_uuid())$$),
     ('rule_version(text,text,integer,bigint)', 'admin', $$SELECT * FROM leadroute.rule_version('leads', '1'::text)$$),
+    ('check_rules(text,integer,bigint)', 'manager admin', $$SELECT * FROM leadroute.check_rules('leads')$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
     ('events_since(text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.events_since()$$),
     ('refresh_performance(text,bigint)', 'app admin', $$SELECT leadroute.refresh_performance()$$),
@@ -178,7 +179,9 @@ SELECT is(pg_temp.outcome('lr_usage', call), 'LR012', 'denied: ' || call) FROM u
     'SELECT leadroute._require(0, ''rep'')', 'SELECT leadroute._require_rep(0, 1)',
     'SELECT leadroute._touch(''leads'', ''1'', ''call'', NULL, NULL, 0)', 'SELECT leadroute._close(''leads'', ''1'', ''won'', NULL, 0)',
     'SELECT leadroute._explain_lead(''leads'', ''{}'', 0)', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')',
-    'SELECT * FROM leadroute._explain(''public.leads'', 0, ROW(1)::record, ''{}'')']) call;
+    'SELECT * FROM leadroute._explain(''public.leads'', 0, ROW(1)::record, ''{}'')',
+    'SELECT leadroute._check_table(''leads'', 0)', 'SELECT * FROM leadroute._check_words(''leads'', 0, ''[]'')',
+    'SELECT * FROM leadroute._check_conditions(''public.leads'', 0, 10)']) call;
 SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT leadroute._require(0, ''admin'')',
     'SELECT * FROM leadroute.verify()', 'SELECT * FROM leadroute.health()',
