@@ -101,7 +101,8 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
     PoolState* pool = block->pool(pool_index);
     core::FairQueue queue = block->queue(pool);
     pool_recheck(site, pool);
-    site->filter = takes_filter(site, pool);
+    site->gave_up = 0;
+    site->filter = takes_filter(site, pool) && !leave_out(site, pool);
     site->extra = pool->by_value ? lead_extra(site, pool) : 0;
     for (;;) {
         if (site->filter)
@@ -123,9 +124,13 @@ static bool try_pool(Site* site, int32 pool_index, Pick* result) {
         result->extra = site->extra;
         settle_draft(site, result);
         explain_pool(site, pool_index, member);
+        if (!site->filter)
+            leave_in(site, pool);
         return true;
     }
     explain_pool(site, pool_index, -1);
+    if (!site->filter)
+        leave_in(site, pool);
     return false;
 }
 

@@ -109,6 +109,8 @@ void explain_pool(Site* site, int32 pool_index, int32 picked) {
         tried->others[static_cast<int>(core::State::no_ref)] =
             active - turn - site->unskilled - site->gave_up;
     }
+    if (!site->filter)
+        tried->others[static_cast<int>(core::State::gave_up)] = site->gave_up;
     turn -= later;
     int32 count =
         site->filter ? next_filtered(site, pool, next, 5) : upcoming_members(site, pool, next, 5);

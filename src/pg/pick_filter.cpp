@@ -35,6 +35,39 @@ void filter_prepare(Site* site) {
     site->skills = &found;
 }
 
+static bool is_out(const Site* site, int32 k) {
+    for (int32 i = 0; i < site->gave_up; i++)
+        if (site->filtered[i] == k)
+            return true;
+    return false;
+}
+
+bool leave_out(Site* site, PoolState* pool) {
+    const PickRequest* request = site->request;
+    site->filtered_count = site->gave_up = 0;
+    if (site->skills != NULL || pool_lacking(pool, request->ref) > 0)
+        return false;
+    core::FairQueue queue = site->block->queue(pool);
+    int32 number = site->block->member(pool->first_member)->pool;
+    for (int32 i = 0; i < request->avoid_count; i++) {
+        int32 member = block_find_member(site->block, number, request->avoid[i]);
+        if (member < 0 || site->block->member(member)->reason != core::State::turn ||
+            is_out(site, member - pool->first_member))
+            continue;
+        queue.park(member - pool->first_member);
+        site->filtered[site->gave_up++] = member - pool->first_member;
+    }
+    return true;
+}
+
+// What they are owed is what it was: they are due nothing for this lead.
+void leave_in(Site* site, PoolState* pool) {
+    core::FairQueue queue = site->block->queue(pool);
+    for (int32 i = 0; i < site->gave_up; i++)
+        queue.join(site->filtered[i], queue.deficit(site->filtered[i]));
+    site->gave_up = 0;
+}
+
 // One with the skills; *skilled counts the active ones.
 static void filter_member(Site* site, int32 first_member, int32 member, int32* skilled) {
     const MemberState* m = site->block->member(member);

@@ -78,6 +78,11 @@ inline bool lacks_skills(const Site* site, int32 rep) {
 void filter_prepare(Site* site);
 bool takes_filter(const Site* site, const PoolState* pool);
 void filter_members(Site* site, PoolState* pool);
+// Where those who gave the lead up are all that keeps it from being everybody's: they step out of
+// the pool's turns until leave_in(), which costs a few steps for each of them and not one for each
+// member. False, and nothing is done: it takes the filter. site->gave_up counts them.
+bool leave_out(Site* site, PoolState* pool);
+void leave_in(Site* site, PoolState* pool);
 
 // Begins to tell of a pool (0: a rule's own rep) that is asked for a taker; NULL: there is no room.
 core::Tried* explain_start(core::Explanation* explanation, int32 pool, int32 members);
