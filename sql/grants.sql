@@ -27,6 +27,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute._missing_fallback(leadroute.lead_table), leadroute._users_of(text, bigint, bigint, text),
     leadroute._territory_users(leadroute.territory),
     leadroute._sla_time_problem(interval, boolean), leadroute._sla_policy_users(leadroute.sla_policy),
+    leadroute._sla_advice(leadroute.sla_policy, bigint),
     leadroute._pool_name(integer, bigint), leadroute._rep_name(bigint, bigint), leadroute._rule_name(bigint, bigint),
     leadroute._pool_names(bytea, bigint), leadroute._origin(leadroute.assignment),
     leadroute._require_episode(text, text, integer, bigint),
