@@ -153,6 +153,7 @@ extern double leadroute_notify_queue_limit;
 extern int leadroute_event_buffer; // kB
 
 extern int leadroute_presence_timeout; // seconds
+extern bool leadroute_rule_index;
 
 enum RuleErrorPolicy { RULE_ERROR_SKIP, RULE_ERROR_ERROR };
 enum UnavailablePolicy { UNAVAILABLE_ERROR, UNAVAILABLE_QUEUE };

@@ -22,6 +22,18 @@ struct RuleMatch {
 // A match is under way that may run functions of users.
 static bool running;
 
+// False: there is no further step.
+static bool next_step(RuleMatch* match) {
+    RuleSet* set = match->set;
+    if (set->indexed == NULL)
+        return ++match->step < set->step_count;
+    bool was_running = running;
+    running = false; // should it raise an error
+    match->step = indexed_next(set);
+    running = was_running;
+    return match->step >= 0;
+}
+
 void rule_set_prepare(RuleSet* set) {
     set->econtext = CreateStandaloneExprContext();
     set->parameters = makeParamList(1);
@@ -86,14 +98,15 @@ static int run_bare(RuleSet* set, int number) {
     if (step->expression == NULL)
         return step->first;
     if (step->state == NULL) {
-        MemoryContext caller = MemoryContextSwitchTo(set->context);
+        MemoryContext caller =
+            MemoryContextSwitchTo(step->context != NULL ? step->context : set->context);
         step->state = rule_state_trusted(step->expression);
         MemoryContextSwitchTo(caller);
     }
     Datum value;
     if (!evaluate(set, step->state, set->context, &value))
         return -1;
-    if (set->keys[number].kind == RuleKeyKind::none)
+    if (step->chooses)
         return DatumGetInt32(value);
     return DatumGetBool(value) ? step->first : -1;
 }
@@ -250,7 +263,8 @@ static bool takes_guard(const RuleMatch* match) {
 static void match_guarded(RuleMatch* match) {
     RuleSet* set = match->set;
     running = true;
-    for (; match->step < set->step_count && match->matched < 0; match->step++) {
+    for (bool more = true; more && match->matched < 0;
+         more = match->matched < 0 && next_step(match)) {
         if (!rule_key_admits(&set->keys[match->step], set->econtext->ecxt_scantuple))
             continue;
         RuleStep* step = &set->steps[match->step];
@@ -325,7 +339,11 @@ const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
     econtext->ecxt_scantuple = slot;
     set->parameters->params[0].value = TimestampTzGetDatum(now);
 
-    for (; match.step < set->step_count && match.matched < 0; match.step++) {
+    match.step = -1;
+    if (set->indexed != NULL)
+        indexed_start(set, now);
+    bool more = false;
+    while (match.matched < 0 && (more = next_step(&match))) {
         if (!rule_key_admits(&set->keys[match.step], slot))
             continue;
         if (set->steps[match.step].broken || takes_guard(&match))
@@ -333,7 +351,7 @@ const Rule* rules_match(RuleSet* set, TupleTableSlot* slot, TimestampTz now,
         match.matched = run_bare(set, match.step);
         settle_demand(&match);
     }
-    if (match.matched < 0 && match.step < set->step_count) {
+    if (match.matched < 0 && more) {
         MemoryContext caller = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
         match_guarded(&match);
         MemoryContextSwitchTo(caller);

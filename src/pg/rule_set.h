@@ -6,6 +6,7 @@
 
 #include "expression.h"
 #include "rule_key.h"
+#include "rule_label.h"
 
 extern "C" {
 #include "nodes/params.h"
@@ -66,12 +67,15 @@ struct LeadValue {
 // Its expression is NULL where there is nothing besides the key. A rule with a demand is the last
 // of its step, so that the next one is tried from the next step on.
 struct RuleStep : RuleExpression {
-    bool broken; // could not be compiled; expression is its period of validity or NULL
-    int first;   // index in RuleSet.rules
+    bool broken;  // could not be compiled; expression is its period of validity or NULL
+    bool chooses; // its expression gives the index of the rule
+    int first;    // index in RuleSet.rules
     int count;
     int sqlstate; // why it is broken
     char* message;
 };
+
+struct IndexedRules;
 
 // What one author's rules need: looked at again when rights may have changed.
 struct AuthorNeeds {
@@ -91,6 +95,8 @@ struct RuleSet {
     RuleStep* steps;
     RuleKey* keys; // of the steps: which leads one is not evaluated for
     int step_count;
+    ReservedColumns reserved; // of a set that is indexed
+    IndexedRules* indexed;    // NULL: every step is tried; otherwise rule_indexed.cpp says which
     ExprContext* econtext;
     ParamListInfo parameters; // $1: the time, for periods of validity
 
@@ -128,6 +134,16 @@ struct RuleSet {
 void rule_set_watch(RuleSet* set, Relation lead);
 void rule_set_depend_object(RuleSet* set, int cache, uint32 hash);
 void rule_set_depend_condition(RuleSet* set, const char* author, const Condition* condition);
+
+// Do the authors still have the rights that their rules need?
+bool rule_set_allowed(const RuleSet* set, Relation lead);
+
+// rule_indexed.cpp, for a set that is indexed
+// Begins a match of the lead in the set's context.
+void indexed_start(RuleSet* set, TimestampTz now);
+// The next step that the lead has to be tried with, made ready; -1: there is none. Raises an error
+// for what must be passed on alone.
+int indexed_next(RuleSet* set);
 
 // rule_match.cpp
 void rule_set_fault(RuleSet* set, int64 rule, int sqlstate, const char* message);

@@ -154,16 +154,22 @@ static bool still_allowed(const AuthorNeeds* needs, Relation lead) {
     return true;
 }
 
+bool rule_set_allowed(const RuleSet* set, Relation lead) {
+    ListCell* cell;
+    foreach (cell, set->authors)
+        if (!still_allowed(static_cast<const AuthorNeeds*>(lfirst(cell)), lead))
+            return false;
+    return true;
+}
+
 static bool unchanged(const RuleSet* set) {
     if (set->broken)
         return false;
     Relation lead = RelationIdGetRelation(set->lead);
     if (!RelationIsValid(lead))
         return false;
-    bool same = equalTupleDescs(set->columns, RelationGetDescr(lead));
-    ListCell* cell;
-    foreach (cell, set->authors)
-        same = same && still_allowed(static_cast<const AuthorNeeds*>(lfirst(cell)), lead);
+    bool same =
+        equalTupleDescs(set->columns, RelationGetDescr(lead)) && rule_set_allowed(set, lead);
     RelationClose(lead);
     return same;
 }

@@ -1,8 +1,8 @@
 // Reading and compiling the rules of one lead relation and tenant.
-#include "rule_set.h"
+#include "rule_compile.h"
 
 #include "attempt.h"
-#include "rule_label.h"
+#include "rule_book.h"
 
 extern "C" {
 #include "optimizer/optimizer.h"
@@ -11,35 +11,6 @@ extern "C" {
 #include "utils/rangetypes.h"
 #include "utils/typcache.h"
 }
-
-// A row of leadroute.rule, and what becomes of it.
-struct RuleSource {
-    Rule* rule; // in the set's memory context, like expression and message
-    char* condition;
-    char* author;
-    bool has_valid;
-    Datum valid;
-
-    Oid role;
-    ConditionClass kind;
-    Expr* expression;
-    bool left_out;
-    bool broken;
-    int sqlstate;
-    char* message;
-};
-
-struct Compiler {
-    RuleSet* set;
-    Relation lead;
-    RuleSource* sources;
-    int count;
-    ReservedColumns reserved;
-
-    RuleSource* source; // at hand
-    const LabelValue* value;
-    RuleLabel* label;
-};
 
 // --- reading ---
 
@@ -62,7 +33,7 @@ constexpr char kQuery[] =
     "  LEFT JOIN leadroute.sla_policy s ON s.tenant OPERATOR(pg_catalog.=) r.tenant"
     "        AND s.name OPERATOR(pg_catalog.=) r.sla"
     " WHERE t.id OPERATOR(pg_catalog.=) $1"
-    " ORDER BY r.position, r.id";
+    " ORDER BY r.position, r.id LIMIT $4";
 
 static char* text_at(HeapTuple row, int column) {
     return SPI_getvalue(row, SPI_tuptable->tupdesc, column);
@@ -82,11 +53,11 @@ static int64 number_at(HeapTuple row, int column) {
 }
 
 static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
-    Rule* rule = static_cast<Rule*>(MemoryContextAllocZero(compiler->set->context, sizeof(Rule)));
+    Rule* rule = static_cast<Rule*>(MemoryContextAllocZero(compiler->kept, sizeof(Rule)));
     source->rule = rule;
     rule->id = number_at(row, 1);
     rule->position = static_cast<int32>(number_at(row, 2));
-    rule->name = MemoryContextStrdup(compiler->set->context, text_at(row, 3));
+    rule->name = MemoryContextStrdup(compiler->kept, text_at(row, 3));
     source->condition = text_at(row, 4);
     source->author = text_at(row, 5);
     rule->pool = static_cast<int32>(number_at(row, 6));
@@ -98,7 +69,7 @@ static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
     Datum label = value_at(row, 9, &isnull);
     rule->has_label = !isnull;
     if (!isnull) {
-        MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
+        MemoryContext caller = MemoryContextSwitchTo(compiler->kept);
         rule->label = PointerGetDatum(PG_DETOAST_DATUM_COPY(label));
         MemoryContextSwitchTo(caller);
     }
@@ -128,13 +99,12 @@ static void read_rows(Compiler* compiler, MemoryContext memory) {
     MemoryContextSwitchTo(caller);
 }
 
-// Reads the rules as this transaction sees them now: what others have committed, and its own
-// changes. `rule` 0: all that are active.
-static void read_rules(Compiler* compiler, int64 rule) {
-    Oid types[] = {INT4OID, INT8OID, INT8OID};
+void rules_read(Compiler* compiler, int64 rule, int64 limit) {
+    Oid types[] = {INT4OID, INT8OID, INT8OID, INT8OID};
     Datum values[] = {Int32GetDatum(compiler->set->lead_table),
-                      Int64GetDatum(compiler->set->tenant), Int64GetDatum(rule)};
-    const char* nulls = rule == 0 ? "  n" : "   ";
+                      Int64GetDatum(compiler->set->tenant), Int64GetDatum(rule),
+                      Int64GetDatum(limit)};
+    char nulls[] = {' ', ' ', rule == 0 ? 'n' : ' ', limit == 0 ? 'n' : ' ', '\0'};
     MemoryContext memory = CurrentMemoryContext;
 
     OwnerScope scope;
@@ -153,7 +123,7 @@ static void read_rules(Compiler* compiler, int64 rule) {
 // --- compiling one rule ---
 
 // The condition as it is evaluated, with what it depends on registered.
-static Expr* plan_condition(RuleSet* set, const Condition* condition) {
+Expr* rule_plan(RuleSet* set, const Condition* condition) {
     List* relations;
     List* objects;
     AuthorScope scope;
@@ -187,10 +157,10 @@ static void compile_condition(void* argument) {
     condition.author = source->role;
     condition_parse(&condition);
     rule_set_depend_condition(compiler->set, source->author, &condition);
-    Expr* planned = plan_condition(compiler->set, &condition);
+    Expr* planned = rule_plan(compiler->set, &condition);
     source->kind = condition_class(planned);
 
-    MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
+    MemoryContext caller = MemoryContextSwitchTo(compiler->kept);
     source->expression = static_cast<Expr*>(copyObjectImpl(planned));
     MemoryContextSwitchTo(caller);
     if (source->rule->demand != NULL)
@@ -201,7 +171,7 @@ static void compile_condition(void* argument) {
 void rule_expression_keep(RuleSet* set, const Condition* parsed, const char* author,
                           RuleExpression* kept) {
     rule_set_depend_condition(set, author, parsed);
-    Expr* planned = plan_condition(set, parsed);
+    Expr* planned = rule_plan(set, parsed);
     kept->kind = value_class(planned);
     kept->author = parsed->author;
     MemoryContext caller = MemoryContextSwitchTo(set->context);
@@ -224,7 +194,7 @@ static void compile_label(void* argument) {
         return;
     Form_pg_attribute column =
         TupleDescAttr(RelationGetDescr(compiler->lead), value->attribute - 1);
-    MemoryContext caller = MemoryContextSwitchTo(compiler->set->context);
+    MemoryContext caller = MemoryContextSwitchTo(compiler->kept);
     label->value = datumCopy(converted, column->attbyval, column->attlen);
     MemoryContextSwitchTo(caller);
 }
@@ -268,7 +238,7 @@ static void compile_labels(Compiler* compiler) {
     int count;
     LabelValue* values = label_values(compiler->lead, DatumGetJsonbP(rule->label), &count);
     rule->labels = static_cast<RuleLabel*>(
-        MemoryContextAllocZero(compiler->set->context, sizeof(RuleLabel) * (count + 1)));
+        MemoryContextAllocZero(compiler->kept, sizeof(RuleLabel) * (count + 1)));
     for (int i = 0; i < count; i++) {
         compiler->value = &values[i];
         compiler->label = &rule->labels[rule->label_count];
@@ -288,7 +258,7 @@ static void leave_out(Compiler* compiler, const char* whose, const char* role) {
                               compiler->source->rule->name, whose, role));
 }
 
-static void compile_rule(Compiler* compiler) {
+void rule_compile_source(Compiler* compiler) {
     RuleSource* source = compiler->source;
     const RuleDemand* demand = source->rule->demand;
     source->role = get_role_oid(source->author, true);
@@ -305,7 +275,7 @@ static void compile_rule(Compiler* compiler) {
     if (error != NULL) {
         source->broken = true;
         source->sqlstate = error->sqlerrcode;
-        source->message = MemoryContextStrdup(compiler->set->context, error->message);
+        source->message = MemoryContextStrdup(compiler->kept, error->message);
         report(compiler, error->message);
     }
     if (source->rule->has_label && !compiler->set->report_only && !compiler->set->rehearsal)
@@ -329,7 +299,7 @@ static Expr* compare_time(Oid function, Datum bound) {
 }
 
 // Puts the period before the condition; the class stays, comparing times cannot raise an error.
-static void add_period(RuleSource* source) {
+void rule_add_period(RuleSource* source) {
     RangeType* range = DatumGetRangeTypeP(source->valid);
     RangeBound lower;
     RangeBound upper;
@@ -386,6 +356,11 @@ static bool add_keyed(RuleSet* set, const RuleSource* source) {
     return true;
 }
 
+void rule_add_step(RuleSet* set, const RuleSource* source) {
+    if (source->broken || source->kind != CONDITION_BARE || !add_keyed(set, source))
+        add_single(set, source);
+}
+
 // Adds a branch to the CASE under way, beginning one where the step before is of another kind.
 static void add_bare(RuleSet* set, const RuleSource* source) {
     int last = Max(set->step_count - 1, 0);
@@ -397,6 +372,7 @@ static void add_bare(RuleSet* set, const RuleSource* source) {
     RuleStep* step = &set->steps[goes_on ? last : set->step_count++];
     if (!goes_on) {
         step->kind = CONDITION_BARE;
+        step->chooses = true;
         step->first = set->rule_count - 1;
         CaseExpr* all = makeNode(CaseExpr);
         all->casetype = INT4OID;
@@ -424,7 +400,7 @@ static void build_steps(Compiler* compiler) {
     for (int i = 0; i < compiler->count; i++) {
         RuleSource* source = &compiler->sources[i];
         if (source->has_valid)
-            add_period(source);
+            rule_add_period(source);
         if (source->left_out || (!source->broken && source->kind == CONDITION_NEVER))
             continue;
         set->rules[set->rule_count++] = source->rule;
@@ -435,6 +411,15 @@ static void build_steps(Compiler* compiler) {
     }
     rule_set_prepare(set);
     MemoryContextSwitchTo(caller);
+}
+
+static void compile_all(Compiler* compiler, MemoryContext scratch) {
+    for (int i = 0; i < compiler->count; i++) {
+        CHECK_FOR_INTERRUPTS();
+        compiler->source = &compiler->sources[i];
+        rule_compile_source(compiler);
+        MemoryContextReset(scratch);
+    }
 }
 
 // Builds below the current memory context, so that an error on the way leaves nothing behind.
@@ -453,22 +438,28 @@ static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 onl
 
     Compiler compiler = {};
     compiler.set = set;
+    compiler.kept = context;
     compiler.lead = lead;
     MemoryContext sources = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule sources",
                                                   ALLOCSET_DEFAULT_SIZES);
     MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule compiler",
                                                   ALLOCSET_DEFAULT_SIZES);
     MemoryContext caller = MemoryContextSwitchTo(sources);
-    read_rules(&compiler, only_rule);
+    bool indexed = only_rule == 0 && leadroute_rule_index;
+    rules_read(&compiler, only_rule, indexed ? kRulesScanned + 1 : 0);
     MemoryContextSwitchTo(scratch);
-    for (int i = 0; i < compiler.count; i++) {
-        CHECK_FOR_INTERRUPTS();
-        compiler.source = &compiler.sources[i];
-        compile_rule(&compiler);
-        MemoryContextReset(scratch);
+    indexed = indexed && compiler.count > kRulesScanned;
+    if (indexed && !rules_index(&compiler)) {
+        indexed = false;
+        MemoryContextSwitchTo(sources);
+        rules_read(&compiler, 0, 0);
+        MemoryContextSwitchTo(scratch);
     }
+    if (!indexed)
+        compile_all(&compiler, scratch);
     sticky_compile(set, lead);
-    build_steps(&compiler);
+    if (!indexed)
+        build_steps(&compiler);
     MemoryContextSwitchTo(caller);
     MemoryContextDelete(scratch);
     MemoryContextDelete(sources);

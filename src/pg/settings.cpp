@@ -14,6 +14,7 @@ double leadroute_notify_queue_limit = 0.5;
 int leadroute_event_buffer = 512;
 int leadroute_presence_timeout = 900;
 int leadroute_list_leads = 1000;
+bool leadroute_rule_index = true;
 
 static const struct config_enum_entry rule_error_values[] = {
     {"skip", RULE_ERROR_SKIP, false}, {"error", RULE_ERROR_ERROR, false}, {NULL, 0, false}};
@@ -64,6 +65,11 @@ void settings_init(void) {
     DefineCustomBoolVariable("leadroute.explain", "Keeps with each assignment why it was made.",
                              "Off, why() tells only the rule, the pool and the rep.",
                              &leadroute_explain, true, PGC_SUSET, 0, NULL, NULL, NULL);
+    DefineCustomBoolVariable("leadroute.rule_index",
+                             "Finds the rules that a lead may match by the lead's values.",
+                             "Off, every rule before the one that matches is evaluated, and every "
+                             "session compiles all of them. The answer is the same.",
+                             &leadroute_rule_index, true, PGC_SUSET, 0, NULL, NULL, NULL);
     DefineCustomEnumVariable("leadroute.on_rule_error",
                              "What a lead does when a rule raises an error.",
                              "skip: the rule does not match, which is recorded and alerted; "

@@ -1,0 +1,298 @@
+// Making a book of rules; see rule_book.h.
+#include "rule_book.h"
+
+#include "attempt.h"
+
+extern "C" {
+#include "common/hashfn.h"
+#include "optimizer/optimizer.h"
+#include "utils/rangetypes.h"
+#include "utils/typcache.h"
+}
+
+// An author while the book is made.
+struct Author {
+    Oid role;
+    const char* name;
+    Bitmapset* columns; // by attribute number
+    List* functions;
+};
+
+struct Work {
+    Compiler compiler; // of a set that is never run
+    RuleSlots slots;
+    List* authors;
+    core::Predicate** predicates;
+    BookRule* rules;
+    MemoryContext kept;
+
+    // the texts, predicates and the like, by their offset behind the header
+    char* data;
+    Size used;
+    Size room;
+};
+
+uint64 book_layout(Relation lead) {
+    uint64 all = 0;
+    TupleDesc columns = RelationGetDescr(lead);
+    for (int i = 0; i < columns->natts; i++) {
+        Form_pg_attribute column = TupleDescAttr(columns, i);
+        if (column->attisdropped)
+            continue;
+        struct {
+            NameData name;
+            Oid type;
+            Oid base;
+            Oid collation;
+            int32 modifier;
+            char generated;
+        } of;
+        memset(static_cast<void*>(&of), 0, sizeof(of));
+        namestrcpy(&of.name, NameStr(column->attname));
+        of.type = column->atttypid;
+        of.base = getBaseType(column->atttypid);
+        of.collation = column->attcollation;
+        of.modifier = column->atttypmod;
+        of.generated = column->attgenerated;
+        // a sum: a partition may have its columns in another order
+        all += hash_bytes_extended(reinterpret_cast<const unsigned char*>(&of), sizeof(of), 0);
+    }
+    return all;
+}
+
+// --- analysing ---
+
+static Author* author_of(Work* work, Oid role, const char* name) {
+    ListCell* cell;
+    foreach (cell, work->authors) {
+        Author* author = static_cast<Author*>(lfirst(cell));
+        if (author->role == role)
+            return author;
+    }
+    Author* author = static_cast<Author*>(palloc0(sizeof(Author)));
+    author->role = role;
+    author->name = name;
+    work->authors = lappend(work->authors, author);
+    return author;
+}
+
+// Only after nothing can go wrong with the rule any more.
+static void need(Work* work, const Condition* condition, const char* name) {
+    Author* author = author_of(work, condition->author, name);
+    int member = -1;
+    while ((member = bms_next_member(condition->columns, member)) >= 0)
+        author->columns =
+            bms_add_member(author->columns, member + FirstLowInvalidHeapAttributeNumber);
+    author->functions = list_concat_unique_oid(author->functions, condition->functions);
+}
+
+static Expr* plan(const Condition* condition) {
+    AuthorScope scope;
+    author_scope_begin(&scope, condition->author);
+    Expr* planned = expression_planner(condition->expression);
+    author_scope_end(&scope);
+    return planned;
+}
+
+static void analyse(void* argument) {
+    Work* work = static_cast<Work*>(argument);
+    const RuleSource* source = work->compiler.source;
+    BookRule* rule = &work->rules[source - work->compiler.sources];
+    Condition condition = {};
+    condition.lead = work->compiler.lead;
+    condition.rule = source->rule->name;
+    condition.text = source->condition;
+    condition.author = get_role_oid(source->author, false);
+    condition_parse(&condition);
+    if (!rule_is_plain(&condition))
+        return;
+    Expr* planned = plan(&condition);
+    if (contain_volatile_functions(reinterpret_cast<Node*>(planned)))
+        return;
+    core::Predicate* predicate = rule_analyse(planned, work->compiler.lead, &work->slots);
+    MemoryContext caller = MemoryContextSwitchTo(work->kept);
+    core::Predicate* kept = static_cast<core::Predicate*>(palloc(predicate->size));
+    memcpy(static_cast<void*>(kept), predicate, predicate->size);
+    need(work, &condition, source->author);
+    work->predicates[source - work->compiler.sources] = kept;
+    rule->eager = false;
+    MemoryContextSwitchTo(caller);
+}
+
+static void analyse_all(Work* work) {
+    MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule analysis",
+                                                  ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(scratch);
+    for (int i = 0; i < work->compiler.count; i++) {
+        CHECK_FOR_INTERRUPTS();
+        work->compiler.source = &work->compiler.sources[i];
+        work->rules[i].eager = true;
+        if (work->compiler.source->rule->demand == NULL &&
+            OidIsValid(get_role_oid(work->compiler.source->author, true)))
+            (void)attempt_apart(analyse, work); // what is wrong is found by each session
+        MemoryContextReset(scratch);
+    }
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(scratch);
+}
+
+// --- laying it out ---
+
+static uint64 put(Work* work, const void* bytes, Size size) {
+    Size room = MAXALIGN(size);
+    if (work->used + room > work->room) {
+        Size wanted = Max(work->room * 2, work->used + room);
+        work->data = static_cast<char*>(repalloc_huge(work->data, wanted));
+        memset(work->data + work->room, 0, wanted - work->room);
+        work->room = wanted;
+    }
+    if (size > 0)
+        memcpy(work->data + work->used, bytes, size);
+    work->used += room;
+    return sizeof(Book) + work->used - room;
+}
+
+static uint64 put_text(Work* work, const char* text) {
+    return text == NULL ? 0 : put(work, text, strlen(text) + 1);
+}
+
+static uint64 put_datum(Work* work, Datum value) {
+    return put(work, DatumGetPointer(value), VARSIZE_ANY(DatumGetPointer(value)));
+}
+
+static TimestampTz after(TimestampTz bound, bool moment_later) {
+    return moment_later && !TIMESTAMP_NOT_FINITE(bound) ? bound + 1 : bound;
+}
+
+static void set_period(BookRule* rule, const RuleSource* source) {
+    rule->from = DT_NOBEGIN;
+    rule->until = DT_NOEND;
+    if (!source->has_valid)
+        return;
+    RangeType* range = DatumGetRangeTypeP(source->valid);
+    RangeBound lower;
+    RangeBound upper;
+    bool empty;
+    range_deserialize(lookup_type_cache(RangeTypeGetOid(range), TYPECACHE_RANGE_INFO), range,
+                      &lower, &upper, &empty);
+    if (empty)
+        rule->until = DT_NOBEGIN;
+    if (!empty && !lower.infinite)
+        rule->from = after(DatumGetTimestampTz(lower.val), !lower.inclusive);
+    if (!empty && !upper.infinite)
+        rule->until = after(DatumGetTimestampTz(upper.val), upper.inclusive);
+}
+
+static void put_rule(Work* work, int i) {
+    const RuleSource* source = &work->compiler.sources[i];
+    const Rule* from = source->rule;
+    BookRule* rule = &work->rules[i];
+    rule->id = from->id;
+    rule->rep = from->rep;
+    rule->position = from->position;
+    rule->pool = from->pool;
+    rule->overflow_pool = from->overflow_pool;
+    rule->sla = from->sla;
+    rule->name = put_text(work, from->name);
+    rule->condition = put_text(work, source->condition);
+    rule->author = put_text(work, source->author);
+    rule->label = from->has_label ? put_datum(work, from->label) : 0;
+    rule->valid = source->has_valid ? put_datum(work, source->valid) : 0;
+    rule->predicate = put(work, work->predicates[i], work->predicates[i]->size);
+    set_period(rule, source);
+    if (from->demand == NULL)
+        return;
+    rule->needs = put_text(work, from->demand->needs_text);
+    rule->territory = put_text(work, from->demand->territory);
+    rule->key = put_text(work, from->demand->key_text);
+    rule->key_author = put_text(work, from->demand->key_author);
+    rule->prefix = from->demand->prefix;
+}
+
+static BookAuthor put_author(Work* work, const Author* author) {
+    BookAuthor made;
+    memset(static_cast<void*>(&made), 0, sizeof(made));
+    namestrcpy(&made.name, author->name);
+    int member = -1;
+    while ((member = bms_next_member(author->columns, member)) >= 0) {
+        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(work->compiler.lead), member - 1);
+        uint64 at = put(work, &column->attname, sizeof(NameData));
+        made.columns = made.column_count++ == 0 ? at : made.columns;
+    }
+    Oid* functions = static_cast<Oid*>(palloc(sizeof(Oid) * (list_length(author->functions) + 1)));
+    ListCell* cell;
+    foreach (cell, author->functions)
+        functions[made.function_count++] = lfirst_oid(cell);
+    made.functions = put(work, functions, sizeof(Oid) * made.function_count);
+    return made;
+}
+
+// Rules that are found otherwise are in no list of the index.
+static core::Predicate* nothing(void) {
+    core::Predicate* none = static_cast<core::Predicate*>(palloc0(sizeof(core::Predicate)));
+    none->size = sizeof(core::Predicate);
+    return none;
+}
+
+static void read(Work* work, Relation lead, int32 lead_table, int64 tenant) {
+    RuleSet* set = static_cast<RuleSet*>(palloc0(sizeof(RuleSet)));
+    set->context = work->kept = CurrentMemoryContext;
+    set->lead_table = lead_table;
+    set->tenant = tenant;
+    work->compiler.set = set;
+    work->compiler.kept = work->kept;
+    work->compiler.lead = lead;
+    rules_read(&work->compiler, 0, 0);
+    Size count = work->compiler.count + 1;
+    work->rules = static_cast<BookRule*>(MemoryContextAllocExtended(
+        work->kept, sizeof(BookRule) * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+    work->predicates =
+        static_cast<core::Predicate**>(MemoryContextAllocHuge(work->kept, sizeof(void*) * count));
+    core::Predicate* none = nothing();
+    for (Size i = 0; i < count; i++)
+        work->predicates[i] = none;
+}
+
+static void put_all(Work* work, Book* book) {
+    work->room = 8192;
+    work->data = static_cast<char*>(palloc0(work->room));
+    book->rule_count = static_cast<uint32>(work->compiler.count);
+    for (int i = 0; i < work->compiler.count; i++) {
+        put_rule(work, i);
+        book->eager_count += work->rules[i].eager ? 1 : 0;
+    }
+    BookAuthor* authors =
+        static_cast<BookAuthor*>(palloc(sizeof(BookAuthor) * (list_length(work->authors) + 1)));
+    ListCell* cell;
+    foreach (cell, work->authors)
+        authors[book->author_count++] = put_author(work, static_cast<const Author*>(lfirst(cell)));
+    book->authors = put(work, authors, sizeof(BookAuthor) * book->author_count);
+    book->slot_count = static_cast<uint32>(work->slots.count);
+    book->slots = put(work, work->slots.slot, sizeof(RuleSlot) * work->slots.count);
+    book->rules = put(work, work->rules, sizeof(BookRule) * book->rule_count);
+}
+
+Book* book_build(Relation lead, int32 lead_table, int64 tenant, BookPlace place, void* context) {
+    MemoryContext own =
+        AllocSetContextCreate(CurrentMemoryContext, "leadroute book", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(own);
+    Work* work = static_cast<Work*>(palloc0(sizeof(Work)));
+    read(work, lead, lead_table, tenant);
+    analyse_all(work);
+    Book head = {};
+    head.layout = book_layout(lead);
+    put_all(work, &head);
+    core::IndexBuild* build = static_cast<core::IndexBuild*>(palloc0(sizeof(core::IndexBuild)));
+    build->rules = work->predicates;
+    build->rule_count = head.rule_count;
+    build->scratch = MemoryContextAllocHuge(own, core::index_scratch(build));
+    head.index = sizeof(Book) + work->used;
+    head.size = head.index + core::index_plan(build);
+    MemoryContextSwitchTo(caller);
+    char* made = static_cast<char*>(place(context, head.size));
+    memcpy(made, &head, sizeof(head));
+    memcpy(made + sizeof(head), work->data, work->used);
+    core::index_write(build, made + head.index);
+    MemoryContextDelete(own);
+    return reinterpret_cast<Book*>(made);
+}
