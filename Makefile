@@ -17,12 +17,12 @@ MODULE_big = leadroute
 # The PostgreSQL side is every file of src/pg. The core is listed, and a check holds the list equal
 # to the one in CMakeLists.txt, which builds the core without PostgreSQL.
 PG_SRCS = $(sort $(wildcard src/pg/*.cpp))
-CORE_SRCS = src/core/business_time.cpp src/core/due_time.cpp src/core/fair_queue.cpp src/core/fair_queue_among.cpp src/core/explanation.cpp src/core/ledger.cpp src/core/places.cpp src/core/rule_index.cpp src/core/rule_index_build.cpp src/core/rule_predicate.cpp
+CORE_SRCS = src/core/business_time.cpp src/core/due_time.cpp src/core/fair_queue.cpp src/core/fair_queue_among.cpp src/core/filter.cpp src/core/formula.cpp src/core/formula_words.cpp src/core/formula_write.cpp src/core/explanation.cpp src/core/ledger.cpp src/core/places.cpp src/core/rule_index.cpp src/core/rule_index_build.cpp src/core/rule_predicate.cpp
 OBJS = $(PG_SRCS:.cpp=.o) $(CORE_SRCS:.cpp=.o)
 
 # The install script is these pieces of sql/, joined in this order: state before functions, grants
 # last.
-SQL_PIECES = header key_order tables tables_record tables_territory tables_access tables_activity tables_availability tables_methods tables_sla tables_sweep access history route checks references lead_table sticky reroute score attach restore configuration territory availability words sla_words why rule_history explain check_rules manual release available activity credit performance value sla sla_advice offers backlog sla_sweep claim_cursor claim views sla_view acknowledge verify schedule sweep_health health ddl events grants
+SQL_PIECES = header key_order tables tables_record tables_territory tables_access tables_activity tables_availability tables_methods tables_sla tables_sweep access history route checks references lead_table sticky reroute score attach restore configuration territory availability words sla_words why rule_history explain check_rules manual release available activity credit performance value sla sla_advice offers backlog sla_sweep claim_cursor claim views sla_view acknowledge verify schedule sweep_health health ddl events import_salesforce import_salesforce_rules grants
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
 DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)

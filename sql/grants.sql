@@ -39,6 +39,18 @@ GRANT EXECUTE ON FUNCTION
     leadroute._write_rules(leadroute.rule[], boolean), leadroute._rule_version(leadroute.assignment),
     leadroute._why_given(leadroute.assignment, jsonb, text), leadroute._why_result(leadroute.assignment)
 TO PUBLIC;
+-- The pieces of an import, which runs with the caller's rights on configuration.
+GRANT EXECUTE ON FUNCTION
+    leadroute.import_salesforce_rules(text, text, jsonb, jsonb, bigint), leadroute._refuse_import(text, text, text),
+    leadroute._formula(text, text[], text[], text[]), leadroute._filter(text, text[]), leadroute._expression_type(regclass, text, text),
+    leadroute._salesforce_document(text), leadroute._salesforce_children(xml), leadroute._salesforce_rule_sets(xml), leadroute._salesforce_rule_set(xml, text),
+    leadroute._salesforce_kind(oid), leadroute._salesforce_fields(regclass, jsonb), leadroute._salesforce_own_field(text),
+    leadroute._salesforce_values(text), leadroute._salesforce_literal(text, text),
+    leadroute._salesforce_tests(text, text, text, text, text[], boolean), leadroute._salesforce_criterion(text, text, text, text, text),
+    leadroute._salesforce_condition(xml, text, text, jsonb), leadroute._salesforce_entries(xml, text, jsonb),
+    leadroute._salesforce_options(jsonb), leadroute._salesforce_rep(text, jsonb, bigint), leadroute._salesforce_pool(text, jsonb, text, bigint),
+    leadroute._salesforce_former(text, bigint), leadroute._salesforce_require_fields(xml, text, jsonb), leadroute._salesforce_plan(text, xml, text, jsonb, jsonb, bigint)
+TO PUBLIC;
 -- These look at who calls them (access.sql).
 GRANT EXECUTE ON FUNCTION
     leadroute._everywhere(text[]), leadroute._my_tenants(text[]), leadroute._my_reps(), leadroute._my_pools(), leadroute._my_claim_pools(),

@@ -161,7 +161,11 @@ $$, ARRAY['_after_pending', '_restoring', '_place',
         -- for roles with a level; test/pgtap/access_matrix.sql calls each
         'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'rules_as_of', 'restore_rules', 'rule_version', 'reassign', 'release', 'route', 'credit_back',
         'touch', '_touch', 'close', '_close', 'sweep', 'events_since', 'event_cursor', 'acknowledge', 'schedule_sweep', 'unschedule_sweep', 'sign_in', 'sign_out', 'heartbeat',
-        'refresh_performance', 'claim', 'claim_next', 'available_leads', 'shark_tank'],
+        'refresh_performance', 'claim', 'claim_next', 'available_leads', 'shark_tank',
+        'import_salesforce_rules', '_refuse_import', '_formula', '_filter', '_expression_type', '_salesforce_document', '_salesforce_children',
+        '_salesforce_rule_sets', '_salesforce_rule_set', '_salesforce_kind', '_salesforce_fields', '_salesforce_own_field', '_salesforce_values',
+        '_salesforce_literal', '_salesforce_tests', '_salesforce_criterion', '_salesforce_condition', '_salesforce_entries', '_salesforce_options',
+        '_salesforce_rep', '_salesforce_pool', '_salesforce_former', '_salesforce_require_fields', '_salesforce_plan'],
     'PUBLIC may execute the WHEN of the triggers, what runs with the caller''s rights, and what looks at who calls');
 
 SELECT is_empty($$
