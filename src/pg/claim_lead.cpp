@@ -296,10 +296,53 @@ static int execute(ClaimTable* table, Statement statement, const ClaimKey* key,
     return SPI_execute_plan(table->plan[statement], values, owner == NULL ? "  n" : NULL, false, 0);
 }
 
+static bool is_open(const ClaimTable* table) {
+    return table->work_level != InvalidSubTransactionId &&
+           table->work_transaction == local_transaction() &&
+           table->work_level == GetCurrentSubTransactionId() && direct_allowed(&table->direct);
+}
+
+void leads_open(ClaimTable* table) {
+    table->work_level = InvalidSubTransactionId;
+    if (!table->is_direct || !direct_open(&table->direct, &table->work))
+        return;
+    table->work_transaction = local_transaction();
+    table->work_level = GetCurrentSubTransactionId();
+}
+
+void leads_close(ClaimTable* table) {
+    if (table->work_level != InvalidSubTransactionId)
+        direct_close(&table->work);
+    table->work_level = InvalidSubTransactionId;
+}
+
+// The table, as it is open already, or for one lead. NULL: it takes a statement.
+static DirectWork* work_begin(ClaimTable* table, DirectWork* own) {
+    if (!table->is_direct)
+        return NULL;
+    if (is_open(table))
+        return &table->work;
+    return direct_open(&table->direct, own) ? own : NULL;
+}
+
+static LeadLock lock_directly(ClaimTable* table, DirectWork* work, const ClaimKey* key, bool skip,
+                              char** was) {
+    bool found = direct_lock(&table->direct, work, key->value, key->tenant, skip, was);
+    if (found)
+        table->direct.locked = work->row->tts_tid;
+    return found ? LeadLock::locked : LeadLock::skipped;
+}
+
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was) {
-    bool done;
-    if (table->is_direct && direct_lock(&table->direct, key->value, key->tenant, skip, &done, was))
-        return done ? LeadLock::locked : LeadLock::skipped;
+    DirectWork own;
+    ItemPointerSetInvalid(&table->direct.locked);
+    DirectWork* work = work_begin(table, &own);
+    if (work != NULL) {
+        LeadLock lock = lock_directly(table, work, key, skip, was);
+        if (work == &own)
+            direct_close(work);
+        return lock;
+    }
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;
     scope_begin(table, &scope);
@@ -323,10 +366,10 @@ bool lead_is_direct(const ClaimTable* table) {
     return table->is_direct && direct_allowed(&table->direct);
 }
 
-TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation,
-                         TupleTableSlot* kept) {
-    if (table->is_direct && direct_read(&table->direct, relation, kept))
-        return kept;
+TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation, bool* made) {
+    *made = !is_open(table) || !ItemPointerIsValid(&table->direct.locked);
+    if (!*made)
+        return table->work.row;
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;
     scope_begin(table, &scope);
@@ -383,11 +426,17 @@ static void set_constraints(const ClaimTable* table, const char* when) {
 }
 
 static bool update_directly(ClaimTable* table, const Datum* owner) {
-    if (!table->is_direct)
+    ItemPointerData row = table->direct.locked;
+    ItemPointerSetInvalid(&table->direct.locked);
+    if (!ItemPointerIsValid(&row))
         return false;
     LeadScope scope;
     scope_begin(table, &scope);
-    bool done = direct_update(&table->direct, owner);
+    DirectWork own;
+    DirectWork* work = work_begin(table, &own);
+    bool done = work != NULL && direct_update(&table->direct, work, &row, owner);
+    if (work == &own)
+        direct_close(work);
     scope_end(&scope);
     return done;
 }

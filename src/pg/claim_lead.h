@@ -29,6 +29,9 @@ struct ClaimTable {
     char* deferred; // names of its constraints that are checked at the end, or NULL
     bool is_direct; // its leads are dealt with without statements
     DirectLead direct;
+    DirectWork work; // open for many leads, in this subtransaction of this transaction
+    LocalTransactionId work_transaction;
+    SubTransactionId work_level;
     char* statement[4];
     SPIPlanPtr plan[4];
 };
@@ -49,10 +52,12 @@ enum class LeadLock { locked, skipped }; // skipped: there is none, or with `ski
 // Locks the lead's row until the end of the transaction; *was is its owner as text, or NULL, in the
 // memory context at hand.
 LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was);
-// Its row, in a slot of its table: `kept`, or a new one in the memory context at hand. It is
-// locked; NULL: it is gone.
-TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation,
-                         TupleTableSlot* kept);
+// Who deals with many leads in one transaction, or subtransaction, keeps the table open meanwhile.
+void leads_open(ClaimTable* table);
+void leads_close(ClaimTable* table);
+// The row of the lead locked last, in a slot of its table; NULL: it is gone. *made: the slot is a
+// new one, for the caller to drop.
+TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation, bool* made);
 // Whether its owner will be told without a statement, so that nobody's triggers see what is on
 // record meanwhile.
 bool lead_is_direct(const ClaimTable* table);

@@ -4,7 +4,6 @@
 extern "C" {
 #include "access/skey.h"
 #include "executor/execdesc.h"
-#include "nodes/execnodes.h"
 }
 
 static void key_values(const DirectLead* lead, Datum key, int64 tenant, Datum* values) {
@@ -45,49 +44,69 @@ static bool lock_row(const DirectLead* lead, Relation relation, TupleTableSlot* 
 }
 
 // Finds and locks the row; it is in `row` then.
-static bool find_and_lock(const DirectLead* lead, Relation relation, Relation index,
-                          TupleTableSlot* row, const Datum* values, bool skip) {
+static bool find_and_lock(const DirectLead* lead, DirectWork* work, const Datum* values,
+                          bool skip) {
     ScanKeyData keys[2];
     for (int i = 0; i < lead->keys; i++)
         ScanKeyEntryInitialize(&keys[i], 0, (AttrNumber)(i + 1), BTEqualStrategyNumber, InvalidOid,
                                lead->collation[i], lead->equal[i], values[i]);
-    IndexScanDesc scan = begin_index_scan(relation, index, GetActiveSnapshot(), lead->keys);
+    IndexScanDesc scan =
+        begin_index_scan(work->relation, work->index, GetActiveSnapshot(), lead->keys);
     index_rescan(scan, keys, lead->keys, NULL, 0);
-    bool found = index_getnext_slot(scan, ForwardScanDirection, row);
+    bool found = index_getnext_slot(scan, ForwardScanDirection, work->row);
     index_endscan(scan);
-    return found && lock_row(lead, relation, row, values, skip);
+    return found && lock_row(lead, work->relation, work->row, values, skip);
 }
 
 bool direct_allowed(const DirectLead* lead) {
     return !lead->outdated && !IsolationUsesXactSnapshot() && !XactReadOnly;
 }
 
-bool direct_lock(DirectLead* lead, Datum key, int64 tenant, bool skip, bool* found, char** was) {
+bool direct_open(const DirectLead* lead, DirectWork* work) {
+    *work = {};
     if (!direct_allowed(lead))
         return false;
-    Relation relation = table_open(lead->relation, RowExclusiveLock);
+    work->relation = table_open(lead->relation, RowExclusiveLock);
     if (lead->outdated) { // it changed before the lock was ours
-        table_close(relation, NoLock);
+        table_close(work->relation, NoLock);
+        work->relation = NULL;
         return false;
     }
-    Relation index = index_open(lead->index, RowExclusiveLock);
-    TupleTableSlot* row = table_slot_create(relation, NULL);
+    work->context = CurrentMemoryContext;
+    work->row = table_slot_create(work->relation, NULL);
+    return true;
+}
+
+void direct_close(DirectWork* work) {
+    if (work->result != NULL) {
+        ExecCloseIndices(work->result);
+        FreeExecutorState(work->executor);
+        ExecDropSingleTupleTableSlot(work->now);
+        ExecDropSingleTupleTableSlot(work->change);
+    }
+    ExecDropSingleTupleTableSlot(work->row);
+    if (work->index != NULL)
+        index_close(work->index, NoLock);
+    table_close(work->relation, NoLock);
+    *work = {};
+}
+
+bool direct_lock(const DirectLead* lead, DirectWork* work, Datum key, int64 tenant, bool skip,
+                 char** was) {
     Datum values[2];
+    if (work->index == NULL)
+        work->index = index_open(lead->index, RowExclusiveLock);
     key_values(lead, key, tenant, values);
     PushActiveSnapshot(GetLatestSnapshot());
-    *found = find_and_lock(lead, relation, index, row, values, skip);
+    bool found = find_and_lock(lead, work, values, skip);
     PopActiveSnapshot();
     *was = NULL;
-    if (*found) {
-        bool isnull;
-        Datum owner = slot_getattr(row, lead->owner, &isnull);
-        if (!isnull)
-            *was = OidOutputFunctionCall(lead->owner_output, owner);
-        lead->locked = row->tts_tid;
-    }
-    ExecDropSingleTupleTableSlot(row);
-    index_close(index, NoLock);
-    table_close(relation, NoLock);
+    if (!found)
+        return false;
+    bool isnull;
+    Datum owner = slot_getattr(work->row, lead->owner, &isnull);
+    if (!isnull)
+        *was = OidOutputFunctionCall(lead->owner_output, owner);
     return true;
 }
 
@@ -99,53 +118,49 @@ static bool is_own_row(TupleTableSlot* row) {
     return TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 }
 
-static void update_row(const DirectLead* lead, Relation relation, TupleTableSlot* was,
-                       const Datum* owner) {
-    TupleTableSlot* row = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsVirtual);
-    int columns = RelationGetDescr(relation)->natts;
-    slot_getallattrs(was);
-    memcpy(row->tts_values, was->tts_values, sizeof(Datum) * columns);
-    memcpy(row->tts_isnull, was->tts_isnull, sizeof(bool) * columns);
+static void prepare_update(DirectWork* work) {
+    if (work->result != NULL)
+        return;
+    MemoryContext caller = MemoryContextSwitchTo(work->context);
+    work->now = table_slot_create(work->relation, NULL);
+    work->change = MakeSingleTupleTableSlot(RelationGetDescr(work->relation), &TTSOpsVirtual);
+    work->executor = CreateExecutorState();
+    ResultRelInfo* result = makeNode(ResultRelInfo);
+    InitResultRelInfo(result, work->relation, 0, NULL, 0);
+    result->ri_TrigDesc = NULL; // none has a say
+    ExecOpenIndices(result, false);
+    work->result = result;
+    MemoryContextSwitchTo(caller);
+}
+
+static void update_row(const DirectLead* lead, DirectWork* work, const Datum* owner) {
+    TupleTableSlot* row = ExecClearTuple(work->change);
+    int columns = RelationGetDescr(work->relation)->natts;
+    slot_getallattrs(work->now);
+    memcpy(row->tts_values, work->now->tts_values, sizeof(Datum) * columns);
+    memcpy(row->tts_isnull, work->now->tts_isnull, sizeof(bool) * columns);
     row->tts_values[lead->owner - 1] = owner == NULL ? (Datum)0 : *owner;
     row->tts_isnull[lead->owner - 1] = owner == NULL;
     ExecStoreVirtualTuple(row);
-    row->tts_tableOid = RelationGetRelid(relation);
-
-    EState* executor = CreateExecutorState();
-    ResultRelInfo* result = makeNode(ResultRelInfo);
-    InitResultRelInfo(result, relation, 0, NULL, 0);
-    result->ri_TrigDesc = NULL; // none has a say
-    ExecOpenIndices(result, false);
-    executor->es_snapshot = GetActiveSnapshot();
+    row->tts_tableOid = RelationGetRelid(work->relation);
+    work->executor->es_snapshot = GetActiveSnapshot();
     EPQState recheck = {}; // for triggers alone
-    ExecSimpleRelationUpdate(result, executor, &recheck, was, row);
-    ExecCloseIndices(result);
-    FreeExecutorState(executor);
-    ExecDropSingleTupleTableSlot(row);
+    ExecSimpleRelationUpdate(work->result, work->executor, &recheck, work->now, row);
+    ResetPerTupleExprContext(work->executor);
 }
 
-bool direct_read(const DirectLead* lead, Relation relation, TupleTableSlot* row) {
-    ItemPointerData at = lead->locked;
-    return direct_allowed(lead) && ItemPointerIsValid(&at) &&
-           table_tuple_fetch_row_version(relation, &at, SnapshotSelf, row);
-}
-
-bool direct_update(DirectLead* lead, const Datum* owner) {
-    if (!direct_allowed(lead) || !ItemPointerIsValid(&lead->locked))
-        return false;
-    Relation relation = table_open(lead->relation, RowExclusiveLock);
-    TupleTableSlot* was = table_slot_create(relation, NULL);
+bool direct_update(const DirectLead* lead, DirectWork* work, ItemPointer row, const Datum* owner) {
+    prepare_update(work);
     bool done = !lead->outdated &&
-                table_tuple_fetch_row_version(relation, &lead->locked, SnapshotSelf, was) &&
-                !(lead->has_foreign_keys && is_own_row(was));
-    ItemPointerSetInvalid(&lead->locked);
+                table_tuple_fetch_row_version(work->relation, row, SnapshotSelf, work->now) &&
+                !(lead->has_foreign_keys && is_own_row(work->now));
     if (done) {
         PushActiveSnapshot(GetLatestSnapshot());
-        update_row(lead, relation, was, owner);
+        update_row(lead, work, owner);
         PopActiveSnapshot();
         CommandCounterIncrement();
     }
-    ExecDropSingleTupleTableSlot(was);
-    table_close(relation, NoLock);
+    ExecClearTuple(work->change);
+    ExecClearTuple(work->now);
     return done;
 }

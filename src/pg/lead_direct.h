@@ -7,15 +7,35 @@
 
 #include "lead_direct_check.h"
 
-// Finds the lead by its primary key and locks it as FOR NO KEY UPDATE does. False: it takes the
-// statement to do so. Otherwise *found says whether it is locked (with `skip` never waits), and
-// *was is its owner as text, or NULL, in the memory context at hand.
-bool direct_lock(DirectLead* lead, Datum key, int64 tenant, bool skip, bool* found, char** was);
-// Reads the lead locked last into a slot of its table. False: it takes the statement.
-bool direct_read(const DirectLead* lead, Relation relation, TupleTableSlot* row);
-// Tells the lead locked last its owner; NULL: none. False, and nothing has happened: it takes the
-// statement. Errors as those of an UPDATE. To be called with the rights that expressions of the
-// table, in indexes and constraints, are evaluated with.
-bool direct_update(DirectLead* lead, const Datum* owner);
+extern "C" {
+#include "nodes/execnodes.h"
+}
+
+// A table that is open for it: for one lead, or for many of one transaction. Belongs to the
+// resource owner at hand.
+struct DirectWork {
+    MemoryContext context; // that it was opened in
+    Relation relation;
+    Relation index;         // of its primary key
+    TupleTableSlot* row;    // the lead locked last
+    TupleTableSlot* now;    // the same, when it is updated
+    TupleTableSlot* change; // its new version
+    EState* executor;       // made when first needed, with the table's indexes
+    ResultRelInfo* result;
+};
+
 // May it be done directly in this transaction, as far as can be told before?
 bool direct_allowed(const DirectLead* lead);
+// Opens the table; false: it takes statements.
+bool direct_open(const DirectLead* lead, DirectWork* work);
+void direct_close(DirectWork* work);
+
+// Finds the lead by its primary key and locks it as FOR NO KEY UPDATE does. False: there is none,
+// or with `skip`, which never waits, somebody else has it locked. Else *was is its owner as text,
+// or NULL, in the memory context at hand, and the lead is in work->row.
+bool direct_lock(const DirectLead* lead, DirectWork* work, Datum key, int64 tenant, bool skip,
+                 char** was);
+// Tells the lead at `row`, which is locked, its owner; NULL: none. False, and nothing has happened:
+// it takes the statement. Errors as those of an UPDATE. To be called with the rights that
+// expressions of the table, in indexes and constraints, are evaluated with.
+bool direct_update(const DirectLead* lead, DirectWork* work, ItemPointer row, const Datum* owner);

@@ -172,7 +172,8 @@ const char* sla_move(SlaLead* lead, const SlaMove* move) {
     SlaBatch* batch = lead->batch;
     Relation relation = lead->table->relation;
     LeadTable* table = lead_table_of(relation);
-    TupleTableSlot* slot = lead_row(lead->table->leads, &lead->key, relation, lead->table->row);
+    bool made;
+    TupleTableSlot* slot = lead_row(lead->table->leads, &lead->key, relation, &made);
     Lead row;
     if (slot == NULL || !lead_read(table, relation, slot, &row))
         elog(ERROR, "lead %s cannot be read", lead->key.text);
@@ -191,7 +192,7 @@ const char* sla_move(SlaLead* lead, const SlaMove* move) {
     if (decision.slot != NULL && checkpoint_due(decision.slot))
         checkpoint_write_if_due(decision.slot, &row.key);
     tell_lead(lead, table, &row, &decision);
-    if (slot != lead->table->row)
+    if (made)
         ExecDropSingleTupleTableSlot(slot);
     return decision.assigned ? psprintf("is now rep %lld's", (long long)decision.row.rep)
                              : "waits now";

@@ -42,7 +42,7 @@ static void open_table(SlaTable* table) {
     if (table->relation == NULL)
         return;
     table->leads = claim_table(table->id);
-    table->row = table_slot_create(table->relation, NULL);
+    leads_open(table->leads);
 }
 
 static SlaTable* table_of(SlaBatch* batch, int32 id) {
@@ -63,8 +63,8 @@ void sla_flush(SlaBatch* batch) {
     record_flush(batch->buffer);
     sla_acts_write(&batch->told);
     for (SlaTable* table = batch->tables; table != NULL; table = table->next) {
-        if (table->row != NULL)
-            ExecDropSingleTupleTableSlot(table->row);
+        if (table->leads != NULL)
+            leads_close(table->leads);
         if (table->relation != NULL)
             relation_close(table->relation, NoLock);
     }

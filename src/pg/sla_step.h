@@ -15,7 +15,7 @@ struct SlaTable {
     int32 id;
     ClaimTable* leads; // NULL: it is gone, or somebody is about to change it
     Relation relation; // locked as an UPDATE does
-    TupleTableSlot* row;
+
     const char* fallback_pool; // or NULL
     int64 manager;             // 0: none
 };
