@@ -153,7 +153,7 @@ $$, ARRAY['_after_pending', '_restoring', '_place',
         '_turns', '_measure', '_lead_key', '_pool_name', '_rep_name', '_rule_name', '_pool_names', '_origin', '_require_episode',
         '_why', '_why_json', '_candidate_words', '_missed_words', '_ended_words', '_why_candidate', '_why_tried', '_why_given', '_why_result', '_in_flight',
         -- by configuration triggers
-        '_name_problem', '_skill_problem', '_claim_problem', '_territory_users', '_sla_policy_users', '_sla_time_problem', '_check_location_column', '_check_value', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of', '_territory_users', '_skill_problem',
+        '_name_problem', '_skill_problem', '_claim_problem', '_territory_users', '_sla_policy_users', '_sla_advice', '_sla_time_problem', '_check_location_column', '_check_value', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of', '_territory_users', '_skill_problem',
         -- what they give depends on who calls
         '_everywhere', '_my_tenants', '_my_reps', '_my_pools', '_my_claim_pools', '_my_lead_tables', '_require', '_require_rep', '_pool_rows', '_stat_rows',
         '_explain_lead', '_explain', '_explain_words', '_rules_to_restore', '_require_restorable', '_rule_content', '_write_rules', '_rule_version',

@@ -122,6 +122,7 @@ SELECT new_lead('solo') AS l \gset
 SELECT older(ARRAY[:l], '1 hour');
 CALL leadroute.sweep();
 SELECT is(story(:l), '5 push breached!, waits reroute open 1', 'a lead that nobody else can take waits');
+SELECT matches((SELECT message FROM leadroute.alert WHERE kind = 'sla_breach' AND lead_id = :'l'), '; it waits now$', 'as the alert says');
 UPDATE leadroute.sla_policy SET recycle_pool = NULL, max_hops = 0;
 SELECT new_lead('solo') AS l \gset
 SELECT older(ARRAY[:l], '1 hour');

@@ -86,19 +86,24 @@ sub counts
 sub run_round
 {
 	my ($round) = @_;
-	ask("UPDATE leadroute.sla_policy SET first_touch = '200 milliseconds' WHERE name = 'short'");
+	my $others = join ',', grep { $_ ne 'claim' } sort keys %kinds;
+	# those to be claimed first, into the tank, which leaves the others alone; who has one next has an hour
+	my %kind = map { reverse split /\|/ } grep { /\|/ } split /\n/, ask(<<"SQL");
+INSERT INTO leads (source) SELECT 'claim' FROM generate_series(1, $each) RETURNING source, id;
+SELECT pg_sleep(0.11);
+CALL leadroute.sweep();
+UPDATE leadroute.sla_policy SET first_touch = '200 milliseconds' WHERE name = 'short';
+INSERT INTO leads (source) SELECT k FROM generate_series(1, $each), unnest('{$others}'::text[]) k RETURNING source, id;
+UPDATE leadroute.sla_policy SET first_touch = '1 hour' WHERE name = 'short';
+SELECT wait_for_due();
+SQL
 	my %leads;
-	push @{ $leads{ (split /\|/)[0] } }, (split /\|/)[1] for split /\n/,
-	  ask("INSERT INTO leads (source) SELECT k FROM generate_series(1, $each), unnest('{" . join(',', sort keys %kinds) . "}'::text[]) k RETURNING source, id");
-	my %kind = map { my $k = $_; map { $_ => $k } @{ $leads{$k} } } keys %leads;
-	# who has a lead next has an hour
-	ask("UPDATE leadroute.sla_policy SET first_touch = '1 hour' WHERE name = 'short'");
-	ask("SELECT pg_sleep(0.1)");
-	ask("CALL leadroute.sweep()");
-	ask('SELECT wait_for_due()');
+	push @{ $leads{ $kind{$_} } }, $_ for keys %kind;
 
 	$gate->query('SELECT pg_advisory_lock(1)');
-	$_->send("$begin; CALL leadroute.sweep(max_rows => 5); CALL leadroute.sweep(max_rows => 10); CALL leadroute.sweep(); CALL leadroute.sweep()") for @sweeps;
+	# a few leads at a time, or there is nothing left to race for
+	my $bits = 'SELECT pg_sleep(random() * 0.04); CALL leadroute.sweep(max_rows => 3); ' x 6;
+	$_->send("$begin; $bits CALL leadroute.sweep(); CALL leadroute.sweep()") for @sweeps;
 	for my $person (0 .. $#people)
 	{
 		my $kind = $acts[ $person / 2 ];
