@@ -36,6 +36,26 @@ inline const std::vector<core::Offset> kNewYork = {
 inline const std::vector<core::Offset> kCairo = {
     {utc(2025, 10, 30, 21), 7200}, {utc(2026, 4, 23, 22), 10800}, {utc(2026, 10, 29, 21), 7200}};
 
+inline const std::vector<core::Offset> kKathmandu = {{utc(2025, 1, 1), 20700}};
+// By half an hour only.
+inline const std::vector<core::Offset> kLordHowe = {{utc(2025, 10, 4, 15, 30), 39600},
+                                                    {utc(2026, 4, 4, 15), 37800},
+                                                    {utc(2026, 10, 3, 15, 30), 39600}};
+// By two hours.
+inline const std::vector<core::Offset> kTroll = {
+    {utc(2025, 10, 26, 1), 0}, {utc(2026, 3, 29, 1), 7200}, {utc(2026, 10, 25, 1), 0}};
+// After Thursday, December 29, 2011, comes Saturday.
+inline const std::vector<core::Offset> kApia = {
+    {utc(2011, 4, 2, 14), -39600}, {utc(2011, 9, 24, 14), -36000}, {utc(2011, 12, 30, 10), 50400}};
+inline const std::vector<core::Offset>* const kZones[] = {
+    &kUtc, &kIndia, &kBerlin, &kNewYork, &kCairo, &kKathmandu, &kLordHowe, &kTroll, &kApia};
+constexpr int kZoneCount = 9;
+// A day in June, and those near which clocks of these zones change.
+inline const std::vector<int32_t> kChanges = {
+    day(2026, 6, 10), day(2026, 3, 8),   day(2026, 3, 29),  day(2026, 4, 5),
+    day(2026, 4, 24), day(2026, 10, 4),  day(2026, 10, 25), day(2026, 10, 30),
+    day(2026, 11, 1), day(2011, 12, 30), day(2011, 9, 25)};
+
 struct Calendar {
     std::vector<core::HoursSpan> spans;
     std::vector<int32_t> holidays;
