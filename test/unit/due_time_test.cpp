@@ -155,7 +155,7 @@ TEST(DueTime, AgreesWithAModelMinuteByMinute) {
                 calendar.holidays.push_back(d);
         const Zone& zone = *kZones[below(kZoneCount)];
         int64_t start = (middle - 3) * core::kMicrosPerDay + below(3 * 1440) * kMinute;
-        int64_t wanted = (1 + below(below(4) == 0 ? 6000 : 600)) * kMinute;
+        int64_t wanted = (1 + below(below(3) == 0 ? 15000 : 600)) * kMinute;
         int64_t end = start + 70 * core::kMicrosPerDay, expected = INT64_MAX, worked = 0;
         for (int64_t t = start; t < end; t += kMinute) {
             if (!model(calendar, zone, t))
