@@ -39,8 +39,13 @@ GRANT EXECUTE ON FUNCTION
     leadroute._write_rules(leadroute.rule[], boolean), leadroute._rule_version(leadroute.assignment),
     leadroute._why_given(leadroute.assignment, jsonb, text), leadroute._why_result(leadroute.assignment)
 TO PUBLIC;
--- The pieces of an import, which runs with the caller's rights on configuration.
+-- The pieces of imports and exports, which run with the caller's rights on configuration.
 GRANT EXECUTE ON FUNCTION
+    leadroute.export_rules(text, bigint), leadroute.import_rules(jsonb, bigint), leadroute._document_parts(), leadroute._document_defaults(text, text),
+    leadroute._document_rep(bigint, bigint), leadroute._document_section(text, text, bigint), leadroute._rep_of_document(text, text, bigint),
+    leadroute._check_document(jsonb), leadroute._document_items(jsonb, text, text, text), leadroute._document_rows(jsonb, text, bigint),
+    leadroute._write_rows(text, jsonb, text[], bigint, text), leadroute._write_steps(jsonb, bigint), leadroute._write_reps(jsonb, bigint),
+    leadroute._write_document(jsonb, bigint),
     leadroute.import_salesforce_rules(text, text, jsonb, jsonb, bigint), leadroute._refuse_import(text, text, text),
     leadroute._formula(text, text[], text[], text[]), leadroute._filter(text, text[]), leadroute._expression_type(regclass, text, text),
     leadroute._salesforce_document(text), leadroute._salesforce_children(xml), leadroute._salesforce_rule_sets(xml), leadroute._salesforce_rule_set(xml, text),

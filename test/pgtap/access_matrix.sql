@@ -111,6 +111,8 @@ INSERT INTO matrix VALUES
     ('rule_version(text,text,integer,bigint)', 'admin', $$SELECT * FROM leadroute.rule_version('leads', '1'::text)$$),
     ('check_rules(text,integer,bigint)', 'manager admin', $$SELECT * FROM leadroute.check_rules('leads')$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
+    ('export_rules(text,bigint)', 'admin', $$SELECT leadroute.export_rules()$$),
+    ('import_rules(jsonb,bigint)', 'admin', $$SELECT * FROM leadroute.import_rules(leadroute.export_rules()::jsonb)$$),
     ('import_salesforce_rules(text,text,jsonb,jsonb,bigint)', 'admin', $$SELECT * FROM leadroute.import_salesforce_rules('leads', '<AssignmentRules><assignmentRule><fullName>a</fullName><active>true</active></assignmentRule></AssignmentRules>')$$),
     ('events_since(text,bigint)', 'app rep manager admin', $$SELECT * FROM leadroute.events_since()$$),
     ('refresh_performance(text,bigint)', 'app admin', $$SELECT leadroute.refresh_performance()$$),

@@ -165,7 +165,9 @@ $$, ARRAY['_after_pending', '_restoring', '_place',
         'import_salesforce_rules', '_refuse_import', '_formula', '_filter', '_expression_type', '_salesforce_document', '_salesforce_children',
         '_salesforce_rule_sets', '_salesforce_rule_set', '_salesforce_kind', '_salesforce_fields', '_salesforce_own_field', '_salesforce_values',
         '_salesforce_literal', '_salesforce_tests', '_salesforce_criterion', '_salesforce_condition', '_salesforce_entries', '_salesforce_options',
-        '_salesforce_rep', '_salesforce_pool', '_salesforce_former', '_salesforce_require_fields', '_salesforce_plan'],
+        '_salesforce_rep', '_salesforce_pool', '_salesforce_former', '_salesforce_require_fields', '_salesforce_plan',
+        'export_rules', 'import_rules', '_document_parts', '_document_defaults', '_document_rep', '_document_section', '_rep_of_document', '_check_document',
+        '_document_items', '_document_rows', '_write_rows', '_write_steps', '_write_reps', '_write_document'],
     'PUBLIC may execute the WHEN of the triggers, what runs with the caller''s rights, and what looks at who calls');
 
 SELECT is_empty($$
