@@ -110,20 +110,27 @@ AS $$
     SELECT CASE WHEN a.method = 'manual' THEN 'manual' WHEN a.offered_to IS NOT NULL THEN 'offered' WHEN a.rep IS NULL THEN 'waiting'
             WHEN a.method = 'reroute' THEN 'rerouted' WHEN a.method = 'claim' THEN 'claimed' ELSE 'assigned' END,
         a.tenant, a.lead_table, a.lead_id, coalesce(a.rep, o.rep), a.pool, a.rule, a.decided_at, a.due_at, NULL::bigint, NULL::bigint
-    FROM known CROSS JOIN r CROSS JOIN LATERAL (
-        (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
-         WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
-           AND o.ended_at IS NULL ORDER BY o.day)
+    FROM known CROSS JOIN LATERAL (
+        SELECT i.* FROM r CROSS JOIN LATERAL (
+            (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+             WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
+               AND o.ended_at IS NULL ORDER BY o.day)
+            UNION ALL
+            (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+             WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
+               AND o.ended_at IS NOT NULL ORDER BY o.day)
+            UNION ALL
+            SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
+            WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since
+              AND o.ended_at IS NULL) i
         UNION ALL
-        (SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
-         WHERE o.tenant = r.tenant AND o.rep = r.rep AND o.day >= known.day AND o.decided_at >= known.since
-           AND o.ended_at IS NOT NULL ORDER BY o.day)
-        UNION ALL
+        -- what came into a queue lately and has left it did so later
         SELECT o.*, o.xmin AS xid FROM leadroute.assignment o
-        WHERE o.tenant = r.tenant AND o.rep IS NULL AND r.rep IS NULL AND o.decided_at >= known.since) a
+        WHERE o.ended_at >= known.since AND o.decided_at >= known.since AND o.rep IS NULL) a
         JOIN leadroute.lead_table l ON l.id = a.lead_table
         LEFT JOIN LATERAL unnest(a.offered_to) AS o (rep) ON true
-    WHERE leadroute._cursor_unseen(cursor, a.xid) AND a.decided_at <> l.attached_at
+    WHERE a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xid)
+      AND a.decided_at <> l.attached_at
     UNION ALL
     -- who lost a lead in the shark tank was released from it
     SELECT CASE a.end_reason WHEN 'claimed' THEN 'released' ELSE a.end_reason END, a.tenant, a.lead_table, a.lead_id,

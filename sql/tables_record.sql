@@ -70,7 +70,7 @@ CREATE UNIQUE INDEX assignment_ended
 CREATE INDEX assignment_rep ON leadroute.assignment (tenant, rep, day) WHERE rep IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX assignment_rep_ended ON leadroute.assignment (tenant, rep, day) WHERE rep IS NOT NULL AND ended_at IS NOT NULL;
 CREATE INDEX assignment_credited ON leadroute.assignment (tenant, credit_ticket) WHERE credit_ticket IS NOT NULL;
-CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL;
+CREATE INDEX assignment_waiting ON leadroute.assignment (tenant, decided_at) WHERE rep IS NULL AND ended_at IS NULL;
 CREATE INDEX assignment_queue ON leadroute.assignment
     (tenant, pool, rule, coalesce(label -> 'priority', '{}'), decided_at, lead_id leadroute.key_ops)
     WHERE rep IS NULL AND ended_at IS NULL AND method <> 'manual';
@@ -95,7 +95,7 @@ COMMENT ON INDEX leadroute.assignment_ended IS 'Ended episodes of a lead.';
 COMMENT ON INDEX leadroute.assignment_rep IS 'A rep''s open leads: reads the open counts, the daily ones and what came after a checkpoint. By day, so that entries share their key and take little room.';
 COMMENT ON INDEX leadroute.assignment_rep_ended IS 'A rep''s recent leads that have ended, for the same counts.';
 COMMENT ON INDEX leadroute.assignment_credited IS 'Turns credited back after a checkpoint.';
-COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, or waited, by the time they came into a queue.';
+COMMENT ON INDEX leadroute.assignment_waiting IS 'Leads that wait, by the time they came into a queue, for their events; those that waited are found by assignment_ended_at.';
 COMMENT ON INDEX leadroute.assignment_queue IS 'Leads that wait, queue by queue and by their rules, in the order in which they are given out: by the label''s priority, and age.';
 COMMENT ON INDEX leadroute.assignment_pull IS 'Leads that wait in a pool, in the order in which they are claimed: put to the front, by priority, score, and age.';
 COMMENT ON INDEX leadroute.assignment_tank IS 'The shark tank, pool by pool and in the same order.';

@@ -280,12 +280,21 @@ static bool end_standing(const Episode* episode, const Pick* pick, int32* number
     return true;
 }
 
+// What was read of a lead that waits before it was locked is as good: episode_end() notices if it
+// has changed.
+static bool first_episode(const ClaimRequest* request, Episode* episode) {
+    if (request->episode == NULL || request->episode->rep != 0)
+        return read_episode(request, episode);
+    *episode = *request->episode;
+    return true;
+}
+
 static ClaimOutcome take_locked(const ClaimRequest* request, const char* was, ClaimResult* result) {
-    for (;;) {
+    for (bool first = true;; first = false) {
         Episode episode;
         ClaimPick pick = {};
         int32 number;
-        if (!read_episode(request, &episode))
+        if (!(first ? first_episode(request, &episode) : read_episode(request, &episode)))
             return claim_say(result, ClaimOutcome::gone, "no_lead", 0);
         if (episode.rep == request->terms->rep && strcmp(episode.method, "claim") == 0 &&
             !request->next) {
@@ -349,6 +358,21 @@ void claim_refuse(const ClaimTerms* terms, const char* level, const ClaimTable* 
 
 // --- SQL ---
 
+// As start_rows(), but the rows are not described: they are of the function's declared type, and
+// copying that, with the table's defaults and constraints, costs as much as an index entry.
+ReturnSetInfo* claim_rows(FunctionCallInfo fcinfo) {
+    ReturnSetInfo* rows = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (rows == NULL || !IsA(rows, ReturnSetInfo) || (rows->allowedModes & SFRM_Materialize) == 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("set-valued function called in context that cannot accept a set")));
+    MemoryContext caller = MemoryContextSwitchTo(rows->econtext->ecxt_per_query_memory);
+    bool random = (rows->allowedModes & SFRM_Materialize_Random) != 0;
+    rows->setResult = tuplestore_begin_heap(random, false, work_mem);
+    rows->returnMode = SFRM_Materialize;
+    MemoryContextSwitchTo(caller);
+    return rows;
+}
+
 void claim_refuse_null(FunctionCallInfo fcinfo, int rep, int tenant) {
     if (!PG_ARGISNULL(rep) && !PG_ARGISNULL(tenant))
         return;
@@ -394,7 +418,7 @@ PG_FUNCTION_INFO_V1(leadroute_claim);
 Datum leadroute_claim(PG_FUNCTION_ARGS) {
     shared_require();
     claim_refuse_null(fcinfo, 2, 3);
-    ReturnSetInfo* rows = start_rows(fcinfo);
+    ReturnSetInfo* rows = claim_rows(fcinfo);
     // what this statement has claimed before counts
     CommandCounterIncrement();
     claim(fcinfo, rows);

@@ -34,10 +34,11 @@ struct ClaimRequest {
     const ClaimTerms* terms;
     ClaimTable* table;
     ClaimKey key;
-    bool next;       // by claim_next(): waits for no lock, leaves out what the rep gave up
-    int32 pool;      // where claim_next() found it
-    bool tank;       // ... in its shark tank
-    ItemPointer row; // ... and its row of the record; NULL: it is looked for
+    bool next;              // by claim_next(): waits for no lock, leaves out what the rep gave up
+    int32 pool;             // where claim_next() found it
+    bool tank;              // ... in its shark tank
+    ItemPointer row;        // ... and its row of the record; NULL: it is looked for
+    const Episode* episode; // ... as it was before the lead was locked
 };
 
 struct ClaimResult {
@@ -56,5 +57,7 @@ ClaimOutcome claim_say(ClaimResult* result, ClaimOutcome outcome, const char* wh
 // Raises the refusal; key NULL: of no lead in particular.
 [[noreturn]] void claim_refuse(const ClaimTerms* terms, const char* level, const ClaimTable* table,
                                const char* key, const ClaimRefusal* refusal);
+// Begins the result of claim() or claim_next().
+ReturnSetInfo* claim_rows(FunctionCallInfo fcinfo);
 // LR008 where the argument of these numbers, the rep's or the tenant's, is NULL.
 void claim_refuse_null(FunctionCallInfo fcinfo, int rep, int tenant);

@@ -56,6 +56,7 @@ static ClaimOutcome take_row(NextClaim* next, ItemPointer row) {
     request.pool = next->queue->pool;
     request.tank = next->queue->tank;
     request.row = row;
+    request.episode = &episode;
     ClaimOutcome outcome = claim_judge(&request, &episode, &next->result);
     if (outcome == ClaimOutcome::taken)
         outcome = fits(&request, &episode, &next->result);
@@ -213,7 +214,7 @@ PG_FUNCTION_INFO_V1(leadroute_claim_next);
 Datum leadroute_claim_next(PG_FUNCTION_ARGS) {
     shared_require();
     claim_refuse_null(fcinfo, 0, 3);
-    ReturnSetInfo* rows = start_rows(fcinfo);
+    ReturnSetInfo* rows = claim_rows(fcinfo);
     // what this statement has claimed before counts
     CommandCounterIncrement();
     claim_next(fcinfo, rows);

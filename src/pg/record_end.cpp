@@ -176,7 +176,8 @@ static int32 last_ended(const Target* target, const Episode* episode) {
 
 bool episode_end(const Episode* episode, const char* reason, TimestampTz at, int32* next) {
     Target* target = target_known(episode->assignment);
-    int32 number = Max(episode->number, last_ended(target, episode) + 1);
+    int32 after_last = last_ended(target, episode) + 1;
+    int32 number = Max(episode->number, after_last);
     int columns[] = {extras[X_ENDED_AT], extras[X_END_REASON], target->column[C_EPISODE]};
     Datum values[] = {TimestampTzGetDatum(at), CStringGetTextDatum(reason), Int32GetDatum(number)};
     bool nulls[] = {false, false, false};
