@@ -81,6 +81,8 @@ void direct_close(DirectWork* work) {
     if (work->result != NULL) {
         ExecCloseIndices(work->result);
         FreeExecutorState(work->executor);
+    }
+    if (work->now != NULL) {
         ExecDropSingleTupleTableSlot(work->now);
         ExecDropSingleTupleTableSlot(work->change);
     }
@@ -119,21 +121,29 @@ static bool is_own_row(TupleTableSlot* row) {
 }
 
 static void prepare_update(DirectWork* work) {
-    if (work->result != NULL)
+    if (work->now != NULL)
         return;
     MemoryContext caller = MemoryContextSwitchTo(work->context);
     work->now = table_slot_create(work->relation, NULL);
     work->change = MakeSingleTupleTableSlot(RelationGetDescr(work->relation), &TTSOpsVirtual);
-    work->executor = CreateExecutorState();
-    ResultRelInfo* result = makeNode(ResultRelInfo);
-    InitResultRelInfo(result, work->relation, 0, NULL, 0);
-    result->ri_TrigDesc = NULL; // none has a say
-    ExecOpenIndices(result, false);
-    work->result = result;
     MemoryContextSwitchTo(caller);
 }
 
-static void update_row(const DirectLead* lead, DirectWork* work, const Datum* owner) {
+// InitResultRelInfo() would copy the triggers, none of which has a say.
+static void prepare_executor(DirectWork* work) {
+    if (work->result == NULL) {
+        MemoryContext caller = MemoryContextSwitchTo(work->context);
+        work->executor = CreateExecutorState();
+        work->result = makeNode(ResultRelInfo);
+        work->result->ri_RelationDesc = work->relation;
+        ExecOpenIndices(work->result, false);
+        MemoryContextSwitchTo(caller);
+    }
+    work->executor->es_snapshot = GetActiveSnapshot();
+}
+
+// The row with its new owner.
+static TupleTableSlot* with_owner(const DirectLead* lead, DirectWork* work, const Datum* owner) {
     TupleTableSlot* row = ExecClearTuple(work->change);
     int columns = RelationGetDescr(work->relation)->natts;
     slot_getallattrs(work->now);
@@ -143,10 +153,29 @@ static void update_row(const DirectLead* lead, DirectWork* work, const Datum* ow
     row->tts_isnull[lead->owner - 1] = owner == NULL;
     ExecStoreVirtualTuple(row);
     row->tts_tableOid = RelationGetRelid(work->relation);
-    work->executor->es_snapshot = GetActiveSnapshot();
-    EPQState recheck = {}; // for triggers alone
-    ExecSimpleRelationUpdate(work->result, work->executor, &recheck, work->now, row);
-    ResetPerTupleExprContext(work->executor);
+    return row;
+}
+
+// What ExecSimpleRelationUpdate() does, but for what nobody has a use: where no constraint asks
+// and the row stays on its page there is no need of an executor.
+static void update_lead(const DirectLead* lead, DirectWork* work, const Datum* owner) {
+    const TupleConstr* constraints = RelationGetDescr(work->relation)->constr;
+    TupleTableSlot* row = with_owner(lead, work, owner);
+    IndexesToEnter indexes;
+    CheckCmdReplicaIdentity(work->relation, CMD_UPDATE);
+    if (constraints != NULL &&
+        (constraints->num_check > 0 || (owner == NULL && constraints->has_not_null))) {
+        prepare_executor(work);
+        ExecConstraints(work->result, row, work->executor);
+    }
+    simple_table_tuple_update(work->relation, &work->now->tts_tid, row, GetActiveSnapshot(),
+                              &indexes);
+    if (!none_to_enter(indexes)) {
+        prepare_executor(work);
+        enter_indexes(work->result, row, work->executor, indexes);
+    }
+    if (work->result != NULL)
+        ResetPerTupleExprContext(work->executor);
 }
 
 bool direct_update(const DirectLead* lead, DirectWork* work, ItemPointer row, const Datum* owner) {
@@ -156,7 +185,7 @@ bool direct_update(const DirectLead* lead, DirectWork* work, ItemPointer row, co
                 !(lead->has_foreign_keys && is_own_row(work->now));
     if (done) {
         PushActiveSnapshot(GetLatestSnapshot());
-        update_row(lead, work, owner);
+        update_lead(lead, work, owner);
         PopActiveSnapshot();
         CommandCounterIncrement();
     }

@@ -103,6 +103,30 @@ inline void insert_index_entries_of(ResultRelInfo* result, TupleTableSlot* slot,
 #endif
 }
 
+// Which indexes a new version of a row has to enter.
+#if LR_PG16_GE
+using IndexesToEnter = TU_UpdateIndexes;
+inline bool none_to_enter(IndexesToEnter indexes) {
+    return indexes == TU_None;
+}
+#else
+using IndexesToEnter = bool;
+inline bool none_to_enter(IndexesToEnter indexes) {
+    return !indexes;
+}
+#endif
+
+// Enters it into them.
+inline void enter_indexes(ResultRelInfo* result, TupleTableSlot* slot, EState* executor,
+                          [[maybe_unused]] IndexesToEnter indexes) {
+#if LR_PG16_GE
+    list_free(ExecInsertIndexTuples(result, slot, executor, true, false, NULL, NIL,
+                                    indexes == TU_Summarizing));
+#else
+    list_free(ExecInsertIndexTuples(result, slot, executor, true, false, NULL, NIL));
+#endif
+}
+
 inline LocalTransactionId local_transaction(void) {
 #if LR_PG17_GE
     return MyProc->vxid.lxid;
