@@ -9,12 +9,17 @@ claim_next() and by what else one would use.
 
 Before each cell the queue is filled up again and vacuumed. That leadroute keeps a record of who had the
 lead when, and holds caps, counts against it: the others write one row.
+
+How much longer a claim takes with a long queue is measured by one session that waits for no network, of
+skip, too: with pages that are in the log already, as they are some time after a checkpoint, committing
+durably and not; and right after a checkpoint, when who finds his leads on few pages writes fewer of them.
 """
 
 import math
 import os
 import re
 import subprocess
+import time
 
 from server import HERE, MeasureError
 
@@ -30,6 +35,14 @@ SCRIPTS = {
     "routed": REP + "SELECT lead_id FROM leadroute.claim_next(:rep, 'pull');",
 }
 SCRIPTS["app"] = SCRIPTS["routed"]
+LOOP = "DO $$DECLARE lead bigint; BEGIN FOR i IN 1 .. {} LOOP {}; COMMIT; END LOOP; END$$"
+CLAIM = {
+    "skip": """WITH c AS MATERIALIZED (SELECT id FROM skip.leads WHERE owner_id IS NULL
+        ORDER BY priority, score DESC FOR UPDATE SKIP LOCKED LIMIT 1)
+        UPDATE skip.leads l SET owner_id = 1 FROM c WHERE l.id = c.id RETURNING l.id INTO lead""",
+    "routed": "SELECT lead_id INTO lead FROM leadroute.claim_next(1, 'pull')",
+}
+WARM_UP, CLAIMS = 100, 250
 
 # How many leads (jobs) wait.
 WAITING = {
@@ -115,15 +128,29 @@ class Claims:
         rates = [float(rate) for rate in re.findall(r"progress: .*?, ([0-9.]+) tps", output)][1:]
         return sum(rates) / len(rates)
 
-    def alone(self, count):
-        """Microseconds of one claim, without a network, or a disk to wait for."""
-        self.prepare("routed")
-        session = self.server.session(self.database, synchronous_commit="off")
-        loop = "DO $$BEGIN FOR i IN 1 .. {} LOOP PERFORM leadroute.claim_next(1, 'pull'); COMMIT; END LOOP; END$$"
-        session.run(loop.format(count // 10))
-        seconds = session.timed(loop.format(count))
+    def full_pages(self, setting):
+        """Whether the first change of a page after a checkpoint writes all of it."""
+        self.control.run(f"ALTER SYSTEM SET full_page_writes = {setting}")
+        self.control.run("SELECT pg_reload_conf()")
+        while self.control.value("SHOW full_page_writes") != setting:
+            time.sleep(0.01)
+        time.sleep(0.2)  # the checkpointer makes it known
+
+    def alone(self, variant):
+        """Microseconds of one claim, without a network: us is without a disk to wait for, too."""
+        self.prepare(variant)
+        session = self.server.session(self.database)
+        figures = {}
+        self.full_pages("off")
+        session.run(LOOP.format(WARM_UP, CLAIM[variant]))
+        for name, commit in (("us", "off"), ("durable", "on"), ("after", "off")):
+            if name == "after":
+                self.full_pages("on")
+                self.control.run("CHECKPOINT")
+            session.run(f"SET synchronous_commit = {commit}")
+            figures[name] = 1e6 * session.timed(LOOP.format(CLAIMS, CLAIM[variant])) / CLAIMS
         session.close()
-        return 1e6 * seconds / count
+        return figures
 
     def verify(self):
         found = self.control.run("SELECT * FROM leadroute.verify()")[0]
@@ -151,6 +178,7 @@ def claim(bench):
             for variant in turned(variants + (["app"] if clients == 8 else []), number):
                 bench.results.add("claim", number, str(clients), variant, tps=many.claims(variant, clients))
         for cell, claims in turned([("few", few), ("many", many)], number):
-            bench.results.add("claim", number, cell, "routed", us=claims.alone(800))
+            for variant in turned(["skip", "routed"], number):
+                bench.results.add("claim", number, cell, variant, **claims.alone(variant))
     many.verify()
     few.verify()
