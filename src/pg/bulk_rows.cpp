@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "catalog/dependency.h"
+#include "commands/trigger.h"
 #include "commands/sequence.h"
 #include "nodes/execnodes.h"
 }
@@ -12,6 +13,7 @@ void bulk_begin(BulkRows* rows, const char* table, int room) {
     rows->relation = table_open(get_relname_relid(table, leadroute_schema()), RowExclusiveLock);
     rows->id = bulk_column(rows, "id");
     rows->sequence = getIdentitySequence(RelationGetRelid(rows->relation), rows->id, false);
+    rows->fires = rows->relation->trigdesc != NULL && rows->relation->trigdesc->numtriggers > 1;
     rows->count = 0;
     rows->room = room;
     rows->slots = static_cast<TupleTableSlot**>(palloc(sizeof(TupleTableSlot*) * (room + 1)));
@@ -41,6 +43,23 @@ int64 bulk_add(BulkRows* rows, const BulkValue* values, int count) {
     return id;
 }
 
+static void insert_rows(BulkRows* rows) {
+    EState* executor = CreateExecutorState();
+    ResultRelInfo* result = makeNode(ResultRelInfo);
+    InitResultRelInfo(result, rows->relation, 0, NULL, 0);
+    ExecOpenIndices(result, false);
+    executor->es_snapshot = GetActiveSnapshot();
+    AfterTriggerBeginQuery();
+    for (int i = 0; i < rows->count; i++) {
+        ExecSimpleRelationInsert(result, executor, rows->slots[i]);
+        ResetPerTupleExprContext(executor);
+    }
+    AfterTriggerEndQuery(executor);
+    ExecCloseResultRelations(executor);
+    ExecCloseIndices(result);
+    FreeExecutorState(executor);
+}
+
 static void write_rows(BulkRows* rows) {
     EState* executor = CreateExecutorState();
     ResultRelInfo* result = makeNode(ResultRelInfo);
@@ -57,7 +76,9 @@ static void write_rows(BulkRows* rows) {
 }
 
 void bulk_end(BulkRows* rows) {
-    if (rows->count > 0)
+    if (rows->count > 0 && rows->fires)
+        insert_rows(rows);
+    else if (rows->count > 0)
         write_rows(rows);
     for (int i = 0; i < rows->count; i++)
         ExecDropSingleTupleTableSlot(rows->slots[i]);

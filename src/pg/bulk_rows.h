@@ -1,5 +1,6 @@
-// Adding many rows to one of leadroute's own tables that nothing hangs on but who reads it: without
-// triggers, foreign keys and checks, whose work is done by the caller.
+// Adding many rows to one of leadroute's own tables that has no trigger but the one that tells of
+// its events, and no foreign key; what that trigger and the table's checks would do is the caller's
+// part. Where somebody has put triggers of his own on it, the rows are inserted as by SQL.
 #pragma once
 
 #include "leadroute.h"
@@ -8,6 +9,7 @@ struct BulkRows {
     Relation relation;
     AttrNumber id; // identity column
     Oid sequence;  // that it takes its numbers from
+    bool fires;    // its triggers do; they tell of the events, too
     int count, room;
     TupleTableSlot** slots;
 };

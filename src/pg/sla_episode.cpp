@@ -136,6 +136,7 @@ int sla_find(const SlaRecord* record, const SlaSearch* search, int most, SlaEpis
     while (count < most && index_getnext_slot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
         take_row(record, slot, &found[count]);
+        found[count].found_at = found[count].next_step_at;
         count += is_wanted(search, &found[count]);
     }
     ExecDropSingleTupleTableSlot(slot);

@@ -56,8 +56,9 @@ struct SlaEpisode {
     TimestampTz decided_at;
     TimestampTz due_at; // DT_NOEND: never
     TimestampTz next_step_at;
-    int64 stepped; // microseconds
-    Datum avoid;   // bigint[], 0: none
+    TimestampTz found_at; // the same when it was found
+    int64 stepped;        // microseconds
+    Datum avoid;          // bigint[], 0: none
     int32 lead_table;
     int32 number;
     int32 pool; // 0: none

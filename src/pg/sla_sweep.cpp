@@ -28,8 +28,21 @@ struct Work {
 
 // --- leads ---
 
+// The managers of their reps are looked up together.
+static void want_managers(const Work* work) {
+    int64* reps = static_cast<int64*>(palloc(sizeof(int64) * (work->count + 1)));
+    for (int i = work->first, same; i < work->next; i += same) {
+        const SlaEpisode* found = &work->found[i];
+        for (same = 0; i + same < work->next && found[same].tenant == found->tenant; same++)
+            reps[same] = found[same].rep;
+        if (same > 1)
+            sla_managers_want(sla_tenant(work->batch->known, found->tenant), reps, same);
+    }
+}
+
 static void do_leads(void* argument) {
     Work* work = static_cast<Work*>(argument);
+    want_managers(work);
     for (int i = work->first; i < work->next && !work->away; i++) {
         CHECK_FOR_INTERRUPTS();
         work->outcomes[i] = sla_step(work->batch, &work->found[i]);
@@ -99,20 +112,9 @@ static void pass_over(SlaSweep* sweep, const SlaEpisode* episode) {
     (void)hash_search(sweep->search.passed, &key, HASH_ENTER, NULL);
 }
 
-static void want_managers(SlaSweep* sweep, const SlaEpisode* found, int count) {
-    int64* reps = static_cast<int64*>(palloc(sizeof(int64) * (count + 1)));
-    for (int i = 0, same; i < count; i += same) {
-        for (same = 0; i + same < count && found[i + same].tenant == found[i].tenant; same++)
-            reps[same] = found[i + same].rep;
-        if (same > 1)
-            sla_managers_want(sla_tenant(&sweep->known, found[i].tenant), reps, same);
-    }
-}
-
 static int do_found(SlaSweep* sweep, SlaBatch* batch, SlaEpisode* found, int count) {
     Work work = {batch, found, count, 0, count, NULL, false};
     work.outcomes = static_cast<SlaOutcome*>(palloc0(sizeof(SlaOutcome) * (count + 1)));
-    want_managers(sweep, found, count);
     ErrorData* error = attempt_leads(&work);
     if (error != NULL) {
         FreeErrorData(error);
@@ -150,7 +152,7 @@ static bool do_batch(SlaSweep* sweep, int most) {
     int count = sla_find(&batch.record, &sweep->search, most, found);
     if (count > 0) {
         int last = do_found(sweep, &batch, found, count) - 1;
-        sweep->search.from = found[last].next_step_at;
+        sweep->search.from = found[last].found_at;
     }
     record_buffer_free(batch.buffer);
     MemoryContextSwitchTo(caller);

@@ -161,7 +161,8 @@ static void add_alert(BulkRows* rows, const AttrNumber* column, const SlaAlert* 
         event.pool = e->pool;
         event.rule = e->rule;
     }
-    event_told(&event);
+    if (!rows->fires)
+        event_told(&event);
 }
 
 void sla_alerts_write(SlaTold* told) {
