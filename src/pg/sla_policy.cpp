@@ -65,10 +65,9 @@ static Datum column(SPITupleTable* rows, uint64 row, int number) {
 
 static Interval* kept_interval(SPITupleTable* rows, uint64 row, int number, MemoryContext context) {
     Datum value = column(rows, row, number);
-    if (value == 0)
-        return NULL;
-    Interval* kept = static_cast<Interval*>(MemoryContextAlloc(context, sizeof(Interval)));
-    *kept = *DatumGetIntervalP(value);
+    Interval* kept = static_cast<Interval*>(MemoryContextAllocZero(context, sizeof(Interval)));
+    if (value != 0)
+        *kept = *DatumGetIntervalP(value);
     return kept;
 }
 
@@ -95,7 +94,8 @@ static void fill_terms(SPITupleTable* rows, uint64 row, MemoryContext context, S
     terms->max_hops = number(8);
     terms->recycle_pool = number(9);
     terms->away_after = number(10);
-    terms->away_for = kept_interval(rows, row, 11, context);
+    if (column(rows, row, 11) != 0)
+        terms->away_for = kept_interval(rows, row, 11, context);
     terms->digest_over = number(12);
 }
 
