@@ -67,7 +67,9 @@ sub restart
 
 # set_clock moves the server's clock to a moment ('YYYY-MM-DD HH:MM:SS' in UTC), from where it goes
 # on at its usual pace. The first call must come before start; later ones act at once, also
-# backwards. Written as an offset, so that every process of the server agrees.
+# backwards. Written as an offset, so that every session of the server agrees. Background workers are
+# at the true time: PostgreSQL 15 forks them out of a signal handler that interrupts select(), within
+# which libfaketime fakes nothing, and the child goes on so.
 sub set_clock
 {
 	my ($self, $moment) = @_;
