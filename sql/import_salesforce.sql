@@ -260,7 +260,7 @@ DECLARE
     wrong text;
 BEGIN
     IF base IS NULL OR base NOT IN ('equals', 'contains', 'startsWith', 'includes', 'lessThan', 'lessOrEqual', 'greaterThan', 'greaterOrEqual') THEN
-        RETURN ARRAY[NULL, coalesce(format('the operation "%s" is not translated', operation), 'there is no operation'), 'operation'];
+        RETURN ARRAY[NULL, coalesce('the operation "' || operation || '" is not translated', 'there is no operation'), 'operation'];
     ELSIF blank_asked AND base NOT IN ('equals', 'contains', 'startsWith', 'includes') THEN
         RETURN ARRAY[NULL, format('%s needs a value', operation), 'value'];
     END IF;
@@ -346,7 +346,7 @@ BEGIN
     SELECT n::text INTO unused FROM generate_series(1, cardinality(conditions)) n WHERE filter !~ ('\m' || n || '\M') LIMIT 1;
     IF answer[1] IS NULL OR unused IS NOT NULL THEN
         PERFORM leadroute._refuse_import(format('%s, booleanFilter: %s', place, coalesce(answer[2], format('criterion %s is not in it', unused))),
-            concat(format('At character %s of ', answer[3]), format('"%s", with %s criteria.', filter, cardinality(conditions))),
+            concat('At character ' || answer[3] || ' of ', format('"%s", with %s criteria.', filter, cardinality(conditions))),
             'Combine all criteria by their numbers with AND, OR, NOT and parentheses: 1 AND (2 OR 3).');
     END IF;
     RETURN answer[1];

@@ -193,13 +193,13 @@ BEGIN
     WHERE p.rule IS NULL ORDER BY p.position;
 
     RETURN QUERY
-    SELECT p.entry, r.id, r.name, r.condition, coalesce(format('pool "%s"', r.pool), format('rep %s (%s)', r.rep, leadroute._rep_name(company, r.rep))),
+    SELECT p.entry, r.id, r.name, r.condition, coalesce('pool "' || r.pool || '"', 'rep ' || leadroute._rep_name(r.rep, company)),
         CASE WHEN p.rule IS NULL THEN 'added' WHEN p.rule = ANY (changed) THEN 'changed' ELSE 'unchanged' END, p.note
     FROM jsonb_to_recordset(plan) AS p (entry integer, rule bigint, name text, note text)
         JOIN leadroute.rule r ON r.tenant = company AND r.lead_table = leads AND r.name = p.name
     ORDER BY p.entry;
     RETURN QUERY
-    SELECT NULL::integer, g.id, g.name, g.condition, coalesce(format('pool "%s"', g.pool), format('rep %s', g.rep)), 'removed', NULL
+    SELECT NULL::integer, g.id, g.name, g.condition, coalesce('pool "' || g.pool || '"', 'rep ' || leadroute._rep_name(g.rep, company)), 'removed', NULL
     FROM jsonb_to_recordset(gone) AS g (id bigint, name text, condition text, pool text, rep bigint);
     RETURN QUERY
     SELECT NULL::integer, NULL::bigint, s.name, NULL, NULL, 'skipped', 'not the assignment rule that is imported'

@@ -1,6 +1,6 @@
 -- import_salesforce_rules(): what it makes and makes again, what it refuses and where it says that is, and
 -- who may. That imported rules give leads to whom Salesforce would, test/t/132_import.pl shows.
-SELECT plan(58);
+SELECT plan(60);
 SET client_min_messages = warning;
 
 CREATE TABLE public.leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, country text, "Rating" text, amount numeric, hot boolean,
@@ -79,6 +79,7 @@ FROM (VALUES
     (pg_temp.file(pg_temp.entry('<formula>Nowhere__c</formula>')), 'entry 1, formula: no such field in the field map: "Nowhere__c"'),
     (pg_temp.file(pg_temp.entry('', 'Boss', 'Role')), 'entry 1: assignedToType "Role" is neither User nor Queue'),
     (pg_temp.file(pg_temp.entry('<escalation>1</escalation>')), 'entry 1: the element escalation is not translated'),
+    (pg_temp.file(pg_temp.entry('<criteriaItems><field>Lead.Country</field></criteriaItems>')), 'entry 1, criterion 1: there is no operation'),
     ('<AssignmentRules/>', 'the file has no assignment rule with a name'),
     (pg_temp.file('', more => '<assignmentRule><fullName>Two</fullName><active>true</active></assignmentRule>'), 'more than one assignment rule of the file is active'),
     ('<CustomObject/>', 'the XML is CustomObject, not AssignmentRules'),
@@ -107,6 +108,7 @@ SELECT results_eq('SELECT r.position, r.name, d.outcome, coalesce(r.pool, p.ref)
     $$VALUES (10, 'Standard (Salesforce entry 1)', 'added', 'Hot'), (20, 'Standard (Salesforce entry 2)', 'added', 'ann@crm.example'), (30, 'Standard (Salesforce entry 3)', 'added', 'Rest')$$,
     'entries in order, behind the rules that are there');
 SELECT is((SELECT mode FROM leadroute.pool WHERE name = 'Rest'), 'pull', 'a queue is pulled from');
+SELECT is((SELECT string_agg(target, ', ' ORDER BY entry) FROM done), 'pool "Hot", rep ann@crm.example (1), pool "Rest"', 'whom they lead to');
 UPDATE leadroute.rule SET sla = NULL, overflow_pool = 'Rest' WHERE position = 10;
 SELECT results_eq($$SELECT entry, rule_name, outcome FROM leadroute.import_salesforce_rules('leads', pg_temp.file(
         pg_temp.entry(pg_temp.criterion('Lead.Country', 'equals', 'A')) || pg_temp.entry(pg_temp.criterion('Lead.Country', 'equals', 'c'), 'ANN@crm.example', 'User'), 'Renamed',
