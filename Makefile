@@ -22,7 +22,7 @@ OBJS = $(PG_SRCS:.cpp=.o) $(CORE_SRCS:.cpp=.o)
 
 # The install script is these pieces of sql/, joined in this order: state before functions, grants
 # last.
-SQL_PIECES = header key_order tables tables_record tables_territory tables_access tables_activity tables_availability tables_methods tables_sla tables_sweep access history route checks references lead_table sticky reroute score attach restore configuration territory availability words sla_words why rule_history explain check_rules manual release available activity credit performance value sla sla_advice offers backlog sla_sweep claim_cursor claim views sla_view acknowledge verify schedule sweep_health health ddl events import_salesforce import_salesforce_rules document document_import grants
+SQL_PIECES = header key_order tables tables_record tables_territory tables_access tables_activity tables_availability tables_methods tables_sla tables_sweep access history route checks references lead_table sticky reroute score attach restore configuration territory availability words sla_words why rule_history explain replay check_rules manual release available activity credit performance value sla sla_advice offers backlog sla_sweep claim_cursor claim views sla_view acknowledge verify schedule sweep_health health ddl events import_salesforce import_salesforce_rules document document_import grants
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
 DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)

@@ -62,7 +62,8 @@ GRANT EXECUTE ON FUNCTION
     leadroute._my_lead_tables(), leadroute._require(bigint, text[]), leadroute._require_rep(bigint, bigint),
     leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight(),
     leadroute._explain_lead(text, jsonb, bigint), leadroute._explain(regclass, bigint, record, jsonb),
-    leadroute._explain_words(text, bigint, jsonb), leadroute._rules_to_restore(text, timestamptz, bigint)
+    leadroute._explain_words(text, bigint, jsonb), leadroute._rules_to_restore(text, timestamptz, bigint),
+    leadroute._replay_table(text, bigint), leadroute._replay(regclass, bigint, timestamptz, timestamptz)
 TO PUBLIC;
 -- For users with a level; schema USAGE is granted with it.
 GRANT EXECUTE ON FUNCTION
@@ -72,6 +73,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute.why_json(text, uuid, integer, bigint), leadroute.why_json(text, text, integer, bigint),
     leadroute.pool_state(bigint), leadroute.stat(bigint), leadroute.verify(bigint), leadroute.health(),
     leadroute.explain(text, jsonb, bigint),
+    leadroute.replay(text, timestamptz, timestamptz, bigint), leadroute.replay_summary(text, timestamptz, timestamptz, bigint),
     leadroute.rules_as_of(text, timestamptz, bigint), leadroute.restore_rules(text, timestamptz, bigint),
     leadroute.rule_version(text, integer, integer, bigint), leadroute.rule_version(text, bigint, integer, bigint),
     leadroute.rule_version(text, uuid, integer, bigint), leadroute.rule_version(text, text, integer, bigint),

@@ -62,8 +62,13 @@ struct Availability {
     int32 presence_count;
     TimestampTz horizon_from, horizon_until;
 };
+// The time for which hours and absences are laid out.
+struct Horizon {
+    TimestampTz from, until;
+};
+Horizon horizon_now(void); // around the present
 // Reads them under the active snapshot, within SPI, into `context`.
-const Availability* availability_read(int64 tenant, MemoryContext context);
+const Availability* availability_read(int64 tenant, const Horizon* horizon, MemoryContext context);
 void availability_room(const Availability* from, BlockRoom* room);
 // Into a block whose reps are there.
 void availability_fill(TenantBlock* block, const Availability* from);

@@ -230,12 +230,16 @@ static void read_presence(int64 tenant, Availability* out, MemoryContext context
     SPI_freetuptable(rows);
 }
 
-const Availability* availability_read(int64 tenant, MemoryContext context) {
+Horizon horizon_now(void) {
+    TimestampTz now = GetCurrentTimestamp();
+    return {now - kDaysBack * USECS_PER_DAY, now + kDaysAhead * USECS_PER_DAY};
+}
+
+const Availability* availability_read(int64 tenant, const Horizon* horizon, MemoryContext context) {
     Availability* out =
         static_cast<Availability*>(MemoryContextAllocZero(context, sizeof(Availability)));
-    TimestampTz now = GetCurrentTimestamp();
-    out->horizon_from = now - kDaysBack * USECS_PER_DAY;
-    out->horizon_until = now + kDaysAhead * USECS_PER_DAY;
+    out->horizon_from = horizon->from;
+    out->horizon_until = horizon->until;
     read_shifts(tenant, out, context);
     TimestampTz from = out->horizon_from;
     read_absences(tenant, out, context);

@@ -209,6 +209,11 @@ static void set_lanes(Configuration* configuration) {
 }
 
 void configuration_read(int64 tenant, Configuration* configuration) {
+    Horizon horizon = horizon_now();
+    configuration_read_for(tenant, &horizon, configuration);
+}
+
+void configuration_read_for(int64 tenant, const Horizon* horizon, Configuration* configuration) {
     MemoryContext context = CurrentMemoryContext;
     OwnerScope owner;
     owner_scope_begin(&owner);
@@ -219,7 +224,7 @@ void configuration_read(int64 tenant, Configuration* configuration) {
     read_members(tenant, configuration, context);
     skills_read(tenant, &configuration->skills, context);
     sla_read(tenant, &configuration->sla, context);
-    configuration->availability = availability_read(tenant, context);
+    configuration->availability = availability_read(tenant, horizon, context);
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&owner);

@@ -391,6 +391,51 @@ void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* 
     try_all(&site, result);
 }
 
+void pick_private(TenantBlock* block, const PickRequest* request, Pick* result,
+                  core::Explanation* explanation) {
+    memset(static_cast<void*>(result), 0, sizeof(*result));
+    result->rep_cap = result->member_cap = result->open_cap = kNoCap;
+    Site site = {};
+    site.block = block;
+    site.draft = true;
+    site.request = request;
+    site.explanation = explanation;
+    site.zones = zone_days(request->now, true);
+    site.filtered = scratch(block->member_count);
+    try_all(&site, result);
+}
+
+static bool is_filtered(const Site* site, int32 k) {
+    for (int32 i = 0; i < site->filtered_count; i++)
+        if (site->filtered[i] == k)
+            return true;
+    return false;
+}
+
+void pick_repeat(TenantBlock* block, const PickRequest* request, DateADT day, int64 extra) {
+    Site site = {};
+    site.block = block;
+    site.request = request;
+    site.zones = zone_days(request->now, true);
+    site.filtered = scratch(block->member_count);
+    site.extra = extra;
+    int32 i = block_find_pool(block, request->pool);
+    int32 member = i < 0 ? -1 : block_find_member(block, i, request->rep);
+    if (i >= 0) {
+        filter_prepare(&site);
+        pool_recheck(&site, block->pool(i));
+        site.filter = takes_filter(&site, block->pool(i));
+    }
+    if (site.filter)
+        filter_members(&site, block->pool(i));
+    int32 k = member < 0 ? -1 : member - block->pool(i)->first_member;
+    if (k >= 0 && is_filtered(&site, k))
+        charge_member(&site, block->pool(i), k);
+    else
+        block_charge(block, request->pool, request->rep, day, 1, site.zones, extra);
+    block_settle(block, request->pool, request->rep, day, 1, extra);
+}
+
 static void give_to(Site* site, Pick* result) {
     int32 i = block_find_rep(site->block, site->request->rep);
     if (i < 0)

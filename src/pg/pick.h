@@ -72,6 +72,15 @@ typedef void (*CandidateVisitor)(void* context, int32 pool, core::Measure measur
 void pick_rehearse(const PickRequest* request, Pick* result, core::Explanation* explanation,
                    CandidateVisitor visit, void* context);
 
+// The pick in a private block, where the turn is charged and kept; nothing else knows of it.
+struct TenantBlock;
+void pick_private(TenantBlock* block, const PickRequest* request, Pick* result,
+                  core::Explanation* explanation);
+
+// The same for what happened: the member of request->pool whose rep is request->rep has the turn,
+// which costs `extra` beyond 1 and counts for `day`.
+void pick_repeat(TenantBlock* block, const PickRequest* request, DateADT day, int64 extra);
+
 // Charges a lead that somebody else gave to a rep: counts as used whatever the cap. found is false
 // when the rep is not known here; then nothing is charged.
 // The policy is that of `sla`, else the rep's, else that of `table_sla`.

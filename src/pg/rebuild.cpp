@@ -60,6 +60,11 @@ static void start_queues(TenantBlock* block, const double* deficit, const bool* 
     }
 }
 
+void start_level(TenantBlock* block, const ZoneDays* zones) {
+    const double* nothing = static_cast<double*>(zeroed(block->member_count, sizeof(double)));
+    start_queues(block, nothing, NULL, zones);
+}
+
 // What the record says of members of a lane who are all away was written at different times, and
 // may not sum to zero, as recentre() sees to where somebody is there.
 static void level_parked(TenantBlock* block) {

@@ -11,6 +11,8 @@ extern "C" {
 // the caller needs (pending charges, the highest ticket) are left in *recount.
 void count_all(Recount* recount, const TenantKey* key, TenantBlock* block,
                const Checkpoint* checkpoint, bool keep_pending);
+// Starts the queues of a block in which nothing was counted: nobody is owed anything.
+void start_level(TenantBlock* block, const ZoneDays* zones);
 // Counts only the reps and members that `from` does not know.
 void count_new(Recount* recount, const TenantKey* key, TenantBlock* block, TenantBlock* from,
                const Checkpoint* none, bool keep_pending);

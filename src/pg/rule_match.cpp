@@ -57,6 +57,15 @@ const RuleFault* rules_faults(const RuleSet* rules) {
     return rules->faults;
 }
 
+void rules_forget_faults(RuleSet* rules) {
+    while (rules->faults != NULL) {
+        RuleFault* fault = rules->faults;
+        rules->faults = fault->next;
+        pfree(fault->message);
+        pfree(fault);
+    }
+}
+
 // Is the error of a rule the error of who inserts the lead?
 static bool raises_errors(const RuleSet* set) {
     return leadroute_on_rule_error == RULE_ERROR_ERROR && !set->rehearsal;

@@ -95,6 +95,8 @@ struct RuleFault {
     char* message;
 };
 const RuleFault* rules_faults(const RuleSet* rules);
+// Frees them, where one rehearsed set meets many leads.
+void rules_forget_faults(RuleSet* rules);
 
 // False when an object that a condition depends on has changed since: compile anew.
 bool rules_valid(const RuleSet* rules);

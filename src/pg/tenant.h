@@ -82,6 +82,9 @@ struct Configuration {
 // Reads the tenant's configuration as this transaction sees it now (latest snapshot, own changes
 // included), into the current memory context.
 void configuration_read(int64 tenant, Configuration* configuration);
+// The same with hours and absences for another time than the present.
+struct Horizon;
+void configuration_read_for(int64 tenant, const Horizon* horizon, Configuration* configuration);
 // A block of it in the current memory context, in which nothing was ever given out. It has room to
 // put all aside that `replaced` knows, unless that is NULL, and the configuration does not.
 TenantBlock* configuration_block(const Configuration* configuration, TenantBlock* replaced);

@@ -37,6 +37,7 @@ INSERT INTO public.company_lead (company, id) VALUES (7, 1);
 GRANT INSERT ON public.leads TO lr_insert;
 -- what it takes on the lead table itself, also for the one without a level
 GRANT SELECT (id, owner_id), UPDATE (owner_id) ON public.leads TO lr_usage, lr_app, lr_admin, lr_boss, lr_reps, lr_other;
+GRANT SELECT ON public.spare TO lr_usage, lr_app, lr_admin, lr_boss, lr_reps, lr_other;  -- replay() reads the table
 UPDATE leadroute.lead_table SET manager = 4 WHERE name = 'leads';  -- the boss sees 5
 
 INSERT INTO leadroute.pool_member (pool, rep) VALUES ('team', 4);  -- whom a rep may hand a lead over to
@@ -110,6 +111,8 @@ INSERT INTO matrix VALUES
     ('rule_version(text,uuid,integer,bigint)', '', $$SELECT * FROM leadroute.rule_version('leads', gen_random_uuid())$$),
     ('rule_version(text,text,integer,bigint)', 'admin', $$SELECT * FROM leadroute.rule_version('leads', '1'::text)$$),
     ('check_rules(text,integer,bigint)', 'manager admin', $$SELECT * FROM leadroute.check_rules('leads')$$),
+    ('replay(text,timestamp with time zone,timestamp with time zone,bigint)', 'manager admin', $$SELECT * FROM leadroute.replay('spare')$$),
+    ('replay_summary(text,timestamp with time zone,timestamp with time zone,bigint)', 'manager admin', $$SELECT * FROM leadroute.replay_summary('spare')$$),
     ('explain(text,jsonb,bigint)', 'app manager admin', $$SELECT * FROM leadroute.explain('leads', '{"source": "web"}')$$),
     ('export_rules(text,bigint)', 'admin', $$SELECT leadroute.export_rules()$$),
     ('import_rules(jsonb,bigint)', 'admin', $$SELECT * FROM leadroute.import_rules(leadroute.export_rules()::jsonb)$$),
