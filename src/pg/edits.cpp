@@ -5,6 +5,7 @@
 #include "sla.h"
 #include "placement.h"
 #include "restore.h"
+#include "rule_shelf.h"
 #include "shared.h"
 #include "tenant.h"
 #include "transaction.h"
@@ -23,11 +24,25 @@ static bool is_lead_table(const TriggerData* data) {
     return strcmp(RelationGetRelationName(data->tg_relation), "lead_table") == 0;
 }
 
+// What sessions share of the rules: each rule, and what it says of territories and policies.
+static void note_rules(const TriggerData* data, HeapTuple tuple, int64 tenant) {
+    const char* table = RelationGetRelationName(data->tg_relation);
+    if (strcmp(table, "rule") == 0) {
+        AttrNumber id = get_attnum(RelationGetRelid(data->tg_relation), "id");
+        bool isnull;
+        rule_edit_note(tenant, DatumGetInt64(heap_getattr(
+                                   tuple, id, RelationGetDescr(data->tg_relation), &isnull)));
+        backlog_rules_edited();
+    } else if (strcmp(table, "territory") == 0 || strcmp(table, "sla_policy") == 0 ||
+               restore_running()) {
+        rule_edit_note_all(tenant, false);
+    }
+}
+
 static void config_row(const TriggerData* data, HeapTuple tuple) {
     int64 tenant = tenant_column(data, tuple);
     config_changed(tenant, false);
-    if (strcmp(RelationGetRelationName(data->tg_relation), "rule") == 0)
-        backlog_rules_edited();
+    note_rules(data, tuple, tenant);
     // who is restored has not joined: the record says where everybody stands
     if (restore_running())
         record_edited(placement(InvalidOid, tenant), tenant, true);
@@ -129,6 +144,7 @@ Datum leadroute_config_truncated(PG_FUNCTION_ARGS) {
     if (!shared_ready())
         PG_RETURN_POINTER(NULL);
     backlog_rules_edited();
+    rule_edit_note_all(0, true);
     if (is_lead_table(data))
         attachments_changed();
     else

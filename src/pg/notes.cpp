@@ -3,6 +3,7 @@
 #include "backlog.h"
 #include "growing.h"
 #include "presence.h"
+#include "rule_shelf.h"
 #include "tenant.h"
 #include "transaction.h"
 
@@ -163,6 +164,7 @@ void notes_end(int level, bool committed) {
 }
 
 void notes_commit(void) {
+    rule_edits_commit(); // before anybody is told that there is something new
     presence_commit();
     backlog_commit();
     if (attachments)
@@ -189,6 +191,7 @@ void notes_forget(void) {
     if (has_draft() || edited.count > 0)
         draft_outdated();
     presence_forget();
+    rule_edits_forget();
     changed.count = edited.count = noted.count = 0;
     attachments = false;
 }

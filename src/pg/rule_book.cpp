@@ -19,10 +19,11 @@ struct Author {
 };
 
 struct Work {
+    const BookWish* wish;
     Compiler compiler; // of a set that is never run
     RuleSlots slots;
     List* authors;
-    core::Predicate** predicates;
+    const core::Predicate** predicates;
     BookRule* rules;
     MemoryContext kept;
 
@@ -119,6 +120,43 @@ static void analyse(void* argument) {
     MemoryContextSwitchTo(caller);
 }
 
+// The slots and what the authors need, which may be more than is needed now.
+static void take_over(Work* work) {
+    const Book* older = work->wish->older;
+    work->slots.count = static_cast<int>(older->slot_count);
+    memcpy(static_cast<void*>(work->slots.slot), older->at<RuleSlot>(older->slots),
+           sizeof(RuleSlot) * older->slot_count);
+    const BookAuthor* authors = older->at<BookAuthor>(older->authors);
+    for (uint32 i = 0; i < older->author_count; i++) {
+        Oid role = get_role_oid(NameStr(authors[i].name), true);
+        if (!OidIsValid(role))
+            continue;
+        Author* author = author_of(work, role, pstrdup(NameStr(authors[i].name)));
+        const NameData* names = older->at<NameData>(authors[i].columns);
+        for (uint32 k = 0; k < authors[i].column_count; k++) {
+            AttrNumber column = get_attnum(RelationGetRelid(work->wish->lead), NameStr(names[k]));
+            if (column > 0)
+                author->columns = bms_add_member(author->columns, column);
+        }
+        const Oid* functions = older->at<Oid>(authors[i].functions);
+        for (uint32 k = 0; k < authors[i].function_count; k++)
+            author->functions = list_append_unique_oid(author->functions, functions[k]);
+    }
+}
+
+// What the older book knows of the same condition by the same author.
+static const core::Predicate* known(const Work* work, const RuleSource* source) {
+    const Book* older = work->wish->older;
+    int64 ordinal = older == NULL ? -1 : book_find(older, source->rule->id);
+    if (ordinal < 0 || older->rule(ordinal)->eager)
+        return NULL;
+    const BookRule* rule = older->rule(ordinal);
+    if (strcmp(older->at<char>(rule->condition), source->condition) != 0 ||
+        strcmp(older->at<char>(rule->author), source->author) != 0)
+        return NULL;
+    return older->at<core::Predicate>(rule->predicate);
+}
+
 static void analyse_all(Work* work) {
     MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule analysis",
                                                   ALLOCSET_DEFAULT_SIZES);
@@ -127,9 +165,16 @@ static void analyse_all(Work* work) {
         CHECK_FOR_INTERRUPTS();
         work->compiler.source = &work->compiler.sources[i];
         work->rules[i].eager = true;
-        if (work->compiler.source->rule->demand == NULL &&
-            OidIsValid(get_role_oid(work->compiler.source->author, true)))
+        if (work->compiler.source->rule->demand != NULL ||
+            !OidIsValid(get_role_oid(work->compiler.source->author, true)))
+            continue;
+        const core::Predicate* same = known(work, work->compiler.source);
+        if (same == NULL) {
             (void)attempt_apart(analyse, work); // what is wrong is found by each session
+        } else {
+            work->predicates[i] = same;
+            work->rules[i].eager = false;
+        }
         MemoryContextReset(scratch);
     }
     MemoryContextSwitchTo(caller);
@@ -234,23 +279,39 @@ static core::Predicate* nothing(void) {
     return none;
 }
 
-static void read(Work* work, Relation lead, int32 lead_table, int64 tenant) {
+static void read(Work* work) {
     RuleSet* set = static_cast<RuleSet*>(palloc0(sizeof(RuleSet)));
     set->context = work->kept = CurrentMemoryContext;
-    set->lead_table = lead_table;
-    set->tenant = tenant;
+    set->lead_table = work->wish->lead_table;
+    set->tenant = work->wish->tenant;
     work->compiler.set = set;
     work->compiler.kept = work->kept;
-    work->compiler.lead = lead;
-    rules_read(&work->compiler, 0, 0);
+    work->compiler.lead = work->wish->lead;
+    rules_read(&work->compiler, 0, work->wish->among);
     Size count = work->compiler.count + 1;
     work->rules = static_cast<BookRule*>(MemoryContextAllocExtended(
         work->kept, sizeof(BookRule) * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
-    work->predicates =
-        static_cast<core::Predicate**>(MemoryContextAllocHuge(work->kept, sizeof(void*) * count));
+    work->predicates = static_cast<const core::Predicate**>(
+        MemoryContextAllocHuge(work->kept, sizeof(void*) * count));
     core::Predicate* none = nothing();
     for (Size i = 0; i < count; i++)
         work->predicates[i] = none;
+}
+
+static int compare_ids(const void* a, const void* b) {
+    int64 x = static_cast<const BookId*>(a)->id;
+    int64 y = static_cast<const BookId*>(b)->id;
+    return x < y ? -1 : (x > y ? 1 : 0);
+}
+
+static uint64 put_ids(Work* work) {
+    Size count = work->compiler.count;
+    BookId* ids = static_cast<BookId*>(
+        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(BookId) * (count + 1)));
+    for (Size i = 0; i < count; i++)
+        ids[i] = {work->rules[i].id, static_cast<uint32>(i)};
+    qsort(ids, count, sizeof(BookId), compare_ids);
+    return put(work, ids, sizeof(BookId) * count);
 }
 
 static void put_all(Work* work, Book* book) {
@@ -269,18 +330,23 @@ static void put_all(Work* work, Book* book) {
     book->authors = put(work, authors, sizeof(BookAuthor) * book->author_count);
     book->slot_count = static_cast<uint32>(work->slots.count);
     book->slots = put(work, work->slots.slot, sizeof(RuleSlot) * work->slots.count);
+    book->ids = put_ids(work);
     book->rules = put(work, work->rules, sizeof(BookRule) * book->rule_count);
 }
 
-Book* book_build(Relation lead, int32 lead_table, int64 tenant, BookPlace place, void* context) {
+Book* book_build(const BookWish* wish, BookPlace place, void* context) {
+    MemoryContext caller = CurrentMemoryContext;
     MemoryContext own =
         AllocSetContextCreate(CurrentMemoryContext, "leadroute book", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext caller = MemoryContextSwitchTo(own);
+    MemoryContextSwitchTo(own);
     Work* work = static_cast<Work*>(palloc0(sizeof(Work)));
-    read(work, lead, lead_table, tenant);
+    work->wish = wish;
+    read(work);
+    if (wish->older != NULL)
+        take_over(work);
     analyse_all(work);
     Book head = {};
-    head.layout = book_layout(lead);
+    head.layout = book_layout(wish->lead);
     put_all(work, &head);
     core::IndexBuild* build = static_cast<core::IndexBuild*>(palloc0(sizeof(core::IndexBuild)));
     build->rules = work->predicates;
@@ -295,4 +361,45 @@ Book* book_build(Relation lead, int32 lead_table, int64 tenant, BookPlace place,
     core::index_write(build, made + head.index);
     MemoryContextDelete(own);
     return reinterpret_cast<Book*>(made);
+}
+
+int64 book_find(const Book* book, int64 id) {
+    const BookId* ids = book->at<BookId>(book->ids);
+    uint32 from = 0;
+    uint32 until = book->rule_count;
+    while (from < until) {
+        uint32 middle = (from + until) / 2;
+        if (ids[middle].id < id)
+            from = middle + 1;
+        else
+            until = middle;
+    }
+    return from < book->rule_count && ids[from].id == id ? static_cast<int64>(ids[from].ordinal)
+                                                         : -1;
+}
+
+bool rules_are_many(const RuleSet* set) {
+    static SPIPlanPtr plan;
+    Oid types[] = {INT4OID, INT8OID};
+    Datum values[] = {Int32GetDatum(set->lead_table), Int64GetDatum(set->tenant)};
+    OwnerScope scope;
+    owner_scope_begin(&scope);
+    SPI_connect();
+    if (plan == NULL) {
+        plan = SPI_prepare("SELECT FROM leadroute.rule r WHERE r.tenant OPERATOR(pg_catalog.=) $2"
+                           "  AND r.lead_table OPERATOR(pg_catalog.=) (SELECT t.name"
+                           "    FROM leadroute.lead_table t WHERE t.id OPERATOR(pg_catalog.=) $1)"
+                           "  AND r.active",
+                           lengthof(types), types);
+        if (plan == NULL || SPI_keepplan(plan) != 0)
+            elog(ERROR, "cannot prepare the count of rules");
+    }
+    PushActiveSnapshot(GetLatestSnapshot());
+    if (SPI_execute_plan(plan, values, NULL, true, kRulesScanned + 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot count the rules");
+    bool many = SPI_processed > kRulesScanned;
+    PopActiveSnapshot();
+    SPI_finish();
+    owner_scope_end(&scope);
+    return many;
 }

@@ -47,6 +47,11 @@ struct BookAuthor {
     uint32 function_count;
 };
 
+struct BookId {
+    int64 id;
+    uint32 ordinal;
+};
+
 struct Book {
     uint64 size;
     uint64 layout; // of the lead relation, see book_layout()
@@ -57,6 +62,7 @@ struct Book {
     uint64 rules;
     uint64 authors;
     uint64 slots; // RuleSlot
+    uint64 ids;   // BookId, by id
     uint64 index;
 
     template <typename T> const T* at(uint64 offset) const {
@@ -72,8 +78,22 @@ uint64 book_layout(Relation lead);
 
 // Where a book goes: gives that many bytes, aligned as palloc() does.
 typedef void* (*BookPlace)(void* context, Size size);
-// Reads the rules as this transaction sees them now, and makes a book of them.
-Book* book_build(Relation lead, int32 lead_table, int64 tenant, BookPlace place, void* context);
+// Reads the rules as this transaction sees them now, and makes a book of them. What `older`, a book
+// of the same layout or NULL, knows of a condition is not looked for again. `among`: see
+// rules_read().
+struct BookWish {
+    Relation lead;
+    int32 lead_table;
+    int64 tenant;
+    const Book* older;
+    const RuleIds* among;
+};
+Book* book_build(const BookWish* wish, BookPlace place, void* context);
+// The rule's ordinal; -1: it is not in the book.
+int64 book_find(const Book* book, int64 id);
+
+// Are there more active rules than are tried one by one?
+bool rules_are_many(const RuleSet* set);
 
 // Makes compiler->set one that finds its rules in a book; false: it has to compile all of them.
 bool rules_index(Compiler* compiler);

@@ -34,6 +34,11 @@ struct Compiler {
     RuleLabel* label;
 };
 
+struct RuleIds {
+    const int64* id;
+    int count;
+};
+
 // Parses, plans and classifies compiler->source; what is wrong with it is kept there and reported.
 void rule_compile_source(Compiler* compiler);
 // Adds the compiled source, whose rule is the set's latest, as a step of its own.
@@ -43,6 +48,6 @@ void rule_add_period(RuleSource* source);
 // Plans a parsed condition as its author.
 Expr* rule_plan(RuleSet* set, const Condition* condition);
 // Reads the rules as this transaction sees them now: what others have committed, and its own
-// changes, into the current memory context, and the set's. `rule` 0: all that are active, or as
-// many of the first as `limit` says, unless that is 0.
-void rules_read(Compiler* compiler, int64 rule, int64 limit);
+// changes, into the current memory context, and what is kept. `rule` 0: all that are active, of
+// those in `among`, unless that is NULL. The lead table's own row is read in any case.
+void rules_read(Compiler* compiler, int64 rule, const RuleIds* among);

@@ -6,30 +6,42 @@
 #include "rule_book.h"
 
 #include "attempt.h"
+#include "placement.h"
+#include "rule_shelf.h"
 
 constexpr int kLazy = 1024;
 
 // A place for a rule that was compiled when a lead came to it.
 struct Lazy {
-    int64 ordinal;         // -1: none
+    const BookRule* rule;  // NULL: none
     MemoryContext context; // NULL: none
 };
 
-struct IndexedRules {
+// A book that the set finds rules in, and what it found for the lead at hand.
+struct Part {
     const Book* book;
     AttrNumber columns[core::kMaxSlots];
-    uint32* eager; // ordinals, one for each step
-    int eager_count;
-    Lazy lazy[kLazy];
-
-    // the lead at hand
     core::Value values[core::kMaxSlots];
     core::Probe probe;
+    const BookRule* found; // NULL: nothing more
+    core::Verdict verdict;
+};
+
+struct IndexedRules {
+    // what sessions share; and what was changed since, which is newer
+    Part parts[2];
+    int part_count;
+    uint32 dead[2 * kShelfEdits]; // ordinals of what was changed, sorted
+    int dead_count;
+    const BookRule** eager; // one for each step
+    int eager_count;
+    Lazy lazy[kLazy];
+    dsm_handle handle; // of the book that is shared, 0: none is
+
+    // the lead at hand
     TimestampTz now;
     int next_eager;
-    int64 found; // by the probe; -1: nothing more, -2: not asked yet
-    core::Verdict verdict;
-    bool given;
+    Part* given; // by the latest step, to be moved on
 };
 
 // --- making the set ---
@@ -44,11 +56,11 @@ static AttrNumber column_named(Relation lead, const NameData* name) {
     return InvalidAttrNumber;
 }
 
-static bool find_columns(IndexedRules* indexed, Relation lead) {
-    const RuleSlot* slots = indexed->book->at<RuleSlot>(indexed->book->slots);
-    for (uint32 i = 0; i < indexed->book->slot_count; i++) {
-        indexed->columns[i] = column_named(lead, &slots[i].column);
-        if (indexed->columns[i] == InvalidAttrNumber)
+static bool find_columns(Part* part, Relation lead) {
+    const RuleSlot* slots = part->book->at<RuleSlot>(part->book->slots);
+    for (uint32 i = 0; i < part->book->slot_count; i++) {
+        part->columns[i] = column_named(lead, &slots[i].column);
+        if (part->columns[i] == InvalidAttrNumber)
             return false;
     }
     return true;
@@ -130,33 +142,79 @@ static void compile_one(Compiler* compiler, RuleSource* source) {
     MemoryContextDelete(scratch);
 }
 
-static void add_eager(Compiler* compiler, uint32 ordinal) {
+static const Book* book_of(const IndexedRules* indexed, const BookRule* rule) {
+    const Book* shared = indexed->parts[0].book;
+    return rule >= shared->rule(0) && rule < shared->rule(shared->rule_count)
+               ? shared
+               : indexed->parts[1].book;
+}
+
+static void add_eager(Compiler* compiler, const BookRule* rule) {
     RuleSet* set = compiler->set;
     IndexedRules* indexed = set->indexed;
     MemoryContext caller = MemoryContextSwitchTo(set->context);
-    RuleSource* source = source_of(indexed->book, indexed->book->rule(ordinal));
+    RuleSource* source = source_of(book_of(indexed, rule), rule);
     compile_one(compiler, source);
     if (source->has_valid)
         rule_add_period(source);
     if (!source->left_out && (source->broken || source->kind != CONDITION_NEVER)) {
-        indexed->eager[indexed->eager_count++] = ordinal;
+        indexed->eager[indexed->eager_count++] = rule;
         set->rules[set->rule_count++] = source->rule;
         rule_add_step(set, source);
     }
     MemoryContextSwitchTo(caller);
 }
 
+static int compare_rules(const BookRule* a, const BookRule* b) {
+    if (a->position != b->position)
+        return a->position < b->position ? -1 : 1;
+    return a->id < b->id ? -1 : (a->id > b->id ? 1 : 0);
+}
+
+static int compare_eager(const void* a, const void* b) {
+    return compare_rules(*static_cast<const BookRule* const*>(a),
+                         *static_cast<const BookRule* const*>(b));
+}
+
+static int compare_ordinals(const void* a, const void* b) {
+    uint32 x = *static_cast<const uint32*>(a);
+    uint32 y = *static_cast<const uint32*>(b);
+    return x < y ? -1 : (x > y ? 1 : 0);
+}
+
+static bool is_dead(const IndexedRules* indexed, const Part* part, uint32 ordinal) {
+    return part == &indexed->parts[0] && indexed->dead_count > 0 &&
+           bsearch(&ordinal, indexed->dead, indexed->dead_count, sizeof(uint32),
+                   compare_ordinals) != NULL;
+}
+
+static void add_all_eager(Compiler* compiler) {
+    IndexedRules* indexed = compiler->set->indexed;
+    int count = 0;
+    const BookRule** all = indexed->eager;
+    for (int k = 0; k < indexed->part_count; k++) {
+        const Book* book = indexed->parts[k].book;
+        for (uint32 i = 0; book->eager_count > 0 && i < book->rule_count; i++)
+            if (book->rule(i)->eager && !is_dead(indexed, &indexed->parts[k], i))
+                all[count++] = book->rule(i);
+    }
+    qsort(all, count, sizeof(*all), compare_eager);
+    // those that are compiled take the places of those that were listed
+    for (int i = 0; i < count; i++)
+        add_eager(compiler, all[i]);
+}
+
 static void make_room(RuleSet* set) {
-    Size count = set->indexed->book->eager_count + kLazy + 1;
+    Size count = kLazy + 1;
+    for (int k = 0; k < set->indexed->part_count; k++)
+        count += set->indexed->parts[k].book->eager_count;
     set->rules = static_cast<Rule**>(MemoryContextAllocZero(set->context, sizeof(void*) * count));
     set->steps =
         static_cast<RuleStep*>(MemoryContextAllocZero(set->context, sizeof(RuleStep) * count));
     set->keys =
         static_cast<RuleKey*>(MemoryContextAllocZero(set->context, sizeof(RuleKey) * count));
     set->indexed->eager =
-        static_cast<uint32*>(MemoryContextAlloc(set->context, sizeof(uint32) * count));
-    for (Lazy& lazy : set->indexed->lazy)
-        lazy.ordinal = -1;
+        static_cast<const BookRule**>(MemoryContextAlloc(set->context, sizeof(void*) * count));
 }
 
 static void reset_step(RuleSet* set, int step) {
@@ -189,21 +247,94 @@ static void* place_in(void* context, Size size) {
     return MemoryContextAllocHuge(static_cast<MemoryContext>(context), size);
 }
 
+static void give_back(void* argument) {
+    shelf_give_back(static_cast<const IndexedRules*>(argument)->handle);
+}
+
+// The book is the set's until it is freed.
+static void keep(RuleSet* set, IndexedRules* indexed, MemoryContextCallback* callback,
+                 const ShelfLoan* loan) {
+    indexed->parts[0].book = loan->book;
+    indexed->handle = loan->handle;
+    callback->func = give_back;
+    callback->arg = indexed;
+    MemoryContextRegisterResetCallback(set->context, callback);
+}
+
+static void make_book(const ShelfKey* key, const BookWish* wish, ShelfLoan* loan) {
+    ShelfLoan* again = static_cast<ShelfLoan*>(palloc(sizeof(ShelfLoan)));
+    BookWish informed = *wish;
+    informed.older = loan->book;
+    dsm_handle older = loan->handle;
+    shelf_lock(key);
+    shelf_borrow(key, book_layout(wish->lead), again);
+    if (!again->usable) {
+        if (again->book != NULL)
+            shelf_give_back(again->handle);
+        (void)shelf_make(key, &informed, again);
+    }
+    shelf_unlock(key);
+    if (loan->book != NULL)
+        shelf_give_back(older);
+    *loan = *again;
+    pfree(again);
+}
+
+// What this transaction has changed itself it alone may see.
+static void find_book(RuleSet* set, IndexedRules* indexed, const BookWish* wish) {
+    MemoryContextCallback* callback = static_cast<MemoryContextCallback*>(
+        MemoryContextAlloc(set->context, sizeof(MemoryContextCallback)));
+    ShelfLoan* loan = static_cast<ShelfLoan*>(palloc0(sizeof(ShelfLoan)));
+    int64 own[kShelfEdits];
+    int own_count = 0;
+    bool few = rule_edits_own(set->tenant, own, kShelfEdits, &own_count);
+    ShelfKey key = {{MyDatabaseId, placement(set->lead, set->tenant), set->tenant},
+                    set->lead_table};
+    if (few && shared_ready()) {
+        shelf_borrow(&key, book_layout(wish->lead), loan);
+        if (!loan->usable && own_count == 0)
+            make_book(&key, wish, loan);
+    }
+    if (!loan->usable) {
+        BookWish informed = *wish;
+        informed.older = loan->book;
+        indexed->parts[0].book = book_build(&informed, place_in, set->context);
+        if (loan->book != NULL)
+            shelf_give_back(loan->handle);
+        return;
+    }
+    keep(set, indexed, callback, loan);
+    memcpy(&loan->changed[loan->count], own, sizeof(int64) * own_count);
+    RuleIds ids = {loan->changed, loan->count + own_count};
+    if (ids.count == 0)
+        return;
+    BookWish changed = *wish;
+    changed.among = &ids;
+    indexed->parts[1].book = book_build(&changed, place_in, set->context);
+    indexed->part_count = 2;
+    for (int i = 0; i < ids.count; i++) {
+        int64 ordinal = book_find(loan->book, ids.id[i]);
+        if (ordinal >= 0)
+            indexed->dead[indexed->dead_count++] = static_cast<uint32>(ordinal);
+    }
+    qsort(indexed->dead, indexed->dead_count, sizeof(uint32), compare_ordinals);
+}
+
 bool rules_index(Compiler* compiler) {
     RuleSet* set = compiler->set;
     IndexedRules* indexed =
         static_cast<IndexedRules*>(MemoryContextAllocZero(set->context, sizeof(IndexedRules)));
-    indexed->book =
-        book_build(compiler->lead, set->lead_table, set->tenant, place_in, set->context);
-    if (!find_columns(indexed, compiler->lead) ||
-        !authors_allowed(set, indexed->book, compiler->lead))
-        return false;
+    indexed->part_count = 1;
+    BookWish wish = {compiler->lead, set->lead_table, set->tenant, NULL, NULL};
+    find_book(set, indexed, &wish);
+    for (int i = 0; i < indexed->part_count; i++)
+        if (!find_columns(&indexed->parts[i], compiler->lead) ||
+            !authors_allowed(set, indexed->parts[i].book, compiler->lead))
+            return false;
     set->indexed = indexed;
     keep_reserved(set, &compiler->reserved);
     make_room(set);
-    for (uint32 i = 0; indexed->book->eager_count > 0 && i < indexed->book->rule_count; i++)
-        if (indexed->book->rule(i)->eager)
-            add_eager(compiler, i);
+    add_all_eager(compiler);
     fill_steps(set);
     MemoryContext caller = MemoryContextSwitchTo(set->context);
     rule_set_prepare(set);
@@ -214,35 +345,43 @@ bool rules_index(Compiler* compiler) {
 // --- a lead ---
 
 // Moves on to the next rule that the lead's values do not rule out.
-static void seek(IndexedRules* indexed, core::Verdict* verdict) {
-    while ((indexed->found = indexed->probe.next()) >= 0) {
-        const BookRule* rule = indexed->book->rule(indexed->found);
-        if (indexed->now < rule->from || indexed->now >= rule->until)
+static void seek(const IndexedRules* indexed, Part* part) {
+    part->found = NULL;
+    int64 ordinal;
+    while ((ordinal = part->probe.next()) >= 0) {
+        const BookRule* rule = part->book->rule(ordinal);
+        if (indexed->now < rule->from || indexed->now >= rule->until ||
+            is_dead(indexed, part, static_cast<uint32>(ordinal)))
             continue;
-        *verdict =
-            core::evaluate(*indexed->book->at<core::Predicate>(rule->predicate), indexed->values);
-        if (*verdict != core::Verdict::no)
-            return;
+        part->verdict =
+            core::evaluate(*part->book->at<core::Predicate>(rule->predicate), part->values);
+        if (part->verdict == core::Verdict::no)
+            continue;
+        part->found = rule;
+        return;
     }
 }
 
 void indexed_start(RuleSet* set, TimestampTz now) {
     IndexedRules* indexed = set->indexed;
-    const Book* book = indexed->book;
-    MemoryContext caller = MemoryContextSwitchTo(set->econtext->ecxt_per_tuple_memory);
-    rule_slots_read(book->at<RuleSlot>(book->slots), indexed->columns,
-                    static_cast<int>(book->slot_count), set->econtext->ecxt_scantuple,
-                    indexed->values);
-    MemoryContextSwitchTo(caller);
     indexed->now = now;
     indexed->next_eager = 0;
-    indexed->probe.start(book->at<void>(book->index), indexed->values);
-    indexed->found = -2;
-    indexed->given = false;
+    indexed->given = NULL;
+    MemoryContext caller = MemoryContextSwitchTo(set->econtext->ecxt_per_tuple_memory);
+    for (int i = 0; i < indexed->part_count; i++) {
+        Part* part = &indexed->parts[i];
+        const Book* book = part->book;
+        rule_slots_read(book->at<RuleSlot>(book->slots), part->columns,
+                        static_cast<int>(book->slot_count), set->econtext->ecxt_scantuple,
+                        part->values);
+        part->probe.start(book->at<void>(book->index), part->values);
+        seek(indexed, part);
+    }
+    MemoryContextSwitchTo(caller);
 }
 
 static void forget(RuleSet* set, int step, Lazy* lazy) {
-    lazy->ordinal = -1;
+    lazy->rule = NULL;
     if (lazy->context != NULL)
         MemoryContextDelete(lazy->context);
     lazy->context = NULL;
@@ -259,7 +398,7 @@ static void compile_lazy(RuleSet* set, const BookRule* rule, MemoryContext kept,
     compiler.kept = kept;
     compiler.reserved = set->reserved;
     MemoryContext caller = MemoryContextSwitchTo(kept);
-    RuleSource* source = source_of(set->indexed->book, rule);
+    RuleSource* source = source_of(book_of(set->indexed, rule), rule);
     compile_one(&compiler, source);
     RuleStep* of = &set->steps[step];
     of->context = AllocSetContextCreate(kept, "leadroute rule state", ALLOCSET_SMALL_SIZES);
@@ -274,40 +413,44 @@ static void compile_lazy(RuleSet* set, const BookRule* rule, MemoryContext kept,
     of->expression = source->broken ? NULL : source->expression;
 }
 
-static int lazy_step(RuleSet* set, int64 ordinal) {
-    int place = static_cast<int>(ordinal % kLazy);
+static int lazy_step(RuleSet* set, const BookRule* rule) {
+    int place = static_cast<int>(static_cast<uint64>(rule->id) % kLazy);
     int step = set->step_count + place;
     Lazy* lazy = &set->indexed->lazy[place];
-    if (lazy->ordinal == ordinal)
+    if (lazy->rule == rule)
         return step;
     forget(set, step, lazy);
     lazy->context = AllocSetContextCreate(set->context, "leadroute rule", ALLOCSET_SMALL_SIZES);
-    compile_lazy(set, set->indexed->book->rule(ordinal), lazy->context, step);
-    lazy->ordinal = ordinal;
+    compile_lazy(set, rule, lazy->context, step);
+    lazy->rule = rule;
     return step;
 }
 
 // A rule that the lead's values decide needs no compiling, unless it writes to the lead.
-static int step_for(RuleSet* set, int64 ordinal, core::Verdict verdict) {
-    const BookRule* rule = set->indexed->book->rule(ordinal);
-    if (verdict != core::Verdict::yes || rule->label != 0)
-        return lazy_step(set, ordinal);
+static int step_for(RuleSet* set, const Part* part) {
+    if (part->verdict != core::Verdict::yes || part->found->label != 0)
+        return lazy_step(set, part->found);
     int step = set->step_count + kLazy;
-    fill_rule(set->indexed->book, rule, set->rules[step]);
+    fill_rule(part->book, part->found, set->rules[step]);
     return step;
 }
 
 int indexed_next(RuleSet* set) {
     IndexedRules* indexed = set->indexed;
-    if (indexed->found == -2 || indexed->given)
-        seek(indexed, &indexed->verdict);
-    indexed->given = false;
-    bool more_eager = indexed->next_eager < indexed->eager_count;
-    if (more_eager && (indexed->found < 0 ||
-                       static_cast<int64>(indexed->eager[indexed->next_eager]) < indexed->found))
+    if (indexed->given != NULL)
+        seek(indexed, indexed->given);
+    indexed->given = NULL;
+    Part* first = NULL;
+    for (int i = 0; i < indexed->part_count; i++) {
+        Part* part = &indexed->parts[i];
+        if (part->found != NULL && (first == NULL || compare_rules(part->found, first->found) < 0))
+            first = part;
+    }
+    if (indexed->next_eager < indexed->eager_count &&
+        (first == NULL || compare_rules(indexed->eager[indexed->next_eager], first->found) < 0))
         return indexed->next_eager++;
-    if (indexed->found < 0)
+    if (first == NULL)
         return -1;
-    indexed->given = true;
-    return step_for(set, indexed->found, indexed->verdict);
+    indexed->given = first;
+    return step_for(set, first);
 }

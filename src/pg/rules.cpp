@@ -24,6 +24,7 @@ constexpr char kQuery[] =
     "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
     "        AND r.tenant OPERATOR(pg_catalog.=) $2"
     "        AND CASE WHEN $3 IS NULL THEN r.active ELSE r.id OPERATOR(pg_catalog.=) $3 END"
+    "        AND ($4 IS NULL OR r.id OPERATOR(pg_catalog.=) ANY ($4))"
     "  LEFT JOIN leadroute.pool p ON p.tenant OPERATOR(pg_catalog.=) r.tenant"
     "        AND p.name OPERATOR(pg_catalog.=) r.pool"
     "  LEFT JOIN leadroute.pool o ON o.tenant OPERATOR(pg_catalog.=) r.tenant"
@@ -33,7 +34,7 @@ constexpr char kQuery[] =
     "  LEFT JOIN leadroute.sla_policy s ON s.tenant OPERATOR(pg_catalog.=) r.tenant"
     "        AND s.name OPERATOR(pg_catalog.=) r.sla"
     " WHERE t.id OPERATOR(pg_catalog.=) $1"
-    " ORDER BY r.position, r.id LIMIT $4";
+    " ORDER BY r.position, r.id";
 
 static char* text_at(HeapTuple row, int column) {
     return SPI_getvalue(row, SPI_tuptable->tupdesc, column);
@@ -99,12 +100,20 @@ static void read_rows(Compiler* compiler, MemoryContext memory) {
     MemoryContextSwitchTo(caller);
 }
 
-void rules_read(Compiler* compiler, int64 rule, int64 limit) {
-    Oid types[] = {INT4OID, INT8OID, INT8OID, INT8OID};
+static Datum ids_array(const RuleIds* ids) {
+    Datum* values = static_cast<Datum*>(palloc(sizeof(Datum) * (ids->count + 1)));
+    for (int i = 0; i < ids->count; i++)
+        values[i] = Int64GetDatum(ids->id[i]);
+    return PointerGetDatum(construct_array(values, ids->count, INT8OID, sizeof(int64),
+                                           FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+void rules_read(Compiler* compiler, int64 rule, const RuleIds* among) {
+    Oid types[] = {INT4OID, INT8OID, INT8OID, INT8ARRAYOID};
     Datum values[] = {Int32GetDatum(compiler->set->lead_table),
                       Int64GetDatum(compiler->set->tenant), Int64GetDatum(rule),
-                      Int64GetDatum(limit)};
-    char nulls[] = {' ', ' ', rule == 0 ? 'n' : ' ', limit == 0 ? 'n' : ' ', '\0'};
+                      among == NULL ? 0 : ids_array(among)};
+    char nulls[] = {' ', ' ', rule == 0 ? 'n' : ' ', among == NULL ? 'n' : ' ', '\0'};
     MemoryContext memory = CurrentMemoryContext;
 
     OwnerScope scope;
@@ -445,14 +454,14 @@ static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 onl
     MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule compiler",
                                                   ALLOCSET_DEFAULT_SIZES);
     MemoryContext caller = MemoryContextSwitchTo(sources);
-    bool indexed = only_rule == 0 && leadroute_rule_index;
-    rules_read(&compiler, only_rule, indexed ? kRulesScanned + 1 : 0);
+    const RuleIds none = {NULL, 0};
+    bool indexed = only_rule == 0 && leadroute_rule_index && rules_are_many(set);
+    rules_read(&compiler, only_rule, indexed ? &none : NULL);
     MemoryContextSwitchTo(scratch);
-    indexed = indexed && compiler.count > kRulesScanned;
     if (indexed && !rules_index(&compiler)) {
         indexed = false;
         MemoryContextSwitchTo(sources);
-        rules_read(&compiler, 0, 0);
+        rules_read(&compiler, 0, NULL);
         MemoryContextSwitchTo(scratch);
     }
     if (!indexed)

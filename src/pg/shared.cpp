@@ -3,6 +3,7 @@
 #include "backlog.h"
 #include "claim_cursor.h"
 #include "events.h"
+#include "rule_shelf.h"
 #include "transaction.h"
 
 extern "C" {
@@ -63,6 +64,8 @@ static void request(void) {
     RequestAddinShmemSpace(events_shmem_size(backend_total()));
     RequestAddinShmemSpace(claim_cursors_size());
     claim_cursors_request();
+    RequestAddinShmemSpace(rule_shelf_size());
+    rule_shelf_request();
     RequestNamedLWLockTranche("leadroute", kFixedLocks + leadroute_max_pools);
 }
 
@@ -100,6 +103,7 @@ static void startup(void) {
     zones_shmem_init(zones, fixed_lock(LOCK_ZONES), found);
     events_shmem_init(fixed_lock(LOCK_EVENTS), made->backend_count);
     claim_cursors_startup();
+    rule_shelf_startup();
 
     slots = static_cast<TenantSlot*>(
         ShmemInitStruct("leadroute slots", sizeof(TenantSlot) * made->slot_count, &found));
