@@ -176,6 +176,66 @@ SQL
 }
 figure(leads => $lead, rules => $rules, refused => $refused,
 	matched => $node->safe_psql('postgres', 'SELECT count(DISTINCT rule) FROM routed'));
+# ---- changes of the rules and of the table ----------------------------------------------------------
+
+$writer->query('DELETE FROM leadroute.rule');
+$writer->query("INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) "
+	  . "SELECT 'leads', n, 'n' || n, CASE n % 3 WHEN 0 THEN 'b = ' || n WHEN 1 THEN format('t = %L', n) ELSE format('m BETWEEN %s AND %s', n, n + 0.5) END, 'one' "
+	  . 'FROM generate_series(1, 300) n');
+my $next = 10_000_000;
+
+# rule_of routes a lead with the number in all three columns.
+sub rule_of
+{
+	my ($session, $number) = @_;
+	my $id = $next++;
+	$session->query("INSERT INTO leads (id, b, t, m) VALUES ($id, $number, '$number', $number)");
+	return $session->query("SELECT coalesce((SELECT r.name FROM leadroute.rule r WHERE r.id = a.rule), 'none') FROM leadroute.assignment a WHERE a.lead_id = '$id'");
+}
+
+sub found_is
+{
+	my ($number, $mine, $theirs, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(rule_of($writer, $number), $mine, "$what: who writes");
+	is(rule_of($on, $number), $theirs, "$what: another session");
+	return is(rule_of($off, $number), $theirs, "$what: one without the index");
+}
+
+found_is(30, 'n30', 'n30', 'as written');
+$writer->query("BEGIN; UPDATE leadroute.rule SET condition = 'b = 30 AND f' WHERE name = 'n30'; "
+	  . q(INSERT INTO leadroute.rule (lead_table, position, name, condition, pool) VALUES ('leads', -1, 'draft', $$t = '31'$$, 'one')));
+found_is(30, 'none', 'n30', 'a draft changes a rule');
+found_is(31, 'draft', 'n31', 'and adds one');
+$writer->query("SAVEPOINT s; DELETE FROM leadroute.rule WHERE name IN ('draft', 'n32')");
+found_is(31, 'n31', 'n31', 'a savepoint deletes it');
+found_is(32, 'none', 'n32', 'and another');
+$writer->query('ROLLBACK TO s');
+found_is(32, 'n32', 'n32', 'rolled back to it');
+found_is(31, 'draft', 'n31', 'both are there again');
+$writer->query('COMMIT');
+found_is(31, 'draft', 'draft', 'committed');
+found_is(30, 'none', 'none', 'both of them');
+$writer->query('BEGIN; UPDATE leadroute.rule SET active = false; INSERT INTO leads (id) VALUES (9000009); ROLLBACK');
+found_is(31, 'draft', 'draft', 'a draft of all rules was rolled back');
+$writer->query("UPDATE leadroute.rule SET position = position - 1000 WHERE name = 'n31'");
+found_is(31, 'n31', 'n31', 'moved to the front');
+$writer->query('UPDATE leadroute.rule SET position = position + 1 - 2 * (position % 2) WHERE position BETWEEN 10 AND 289');
+found_is(40, 'n40', 'n40', 'most were moved');
+$writer->query("UPDATE leadroute.rule SET valid = '[2020-01-01,2021-01-01)' WHERE name = 'n40'");
+found_is(40, 'none', 'none', 'no longer valid');
+for my $edit (1 .. soak(30, 700)) {
+	my $n = 100 + $edit % 190;
+	$writer->query("UPDATE leadroute.rule SET condition = 'b = $n + $edit - $edit' WHERE name = 'n$n'");
+	is(rule_of($on, $n), "n$n", "edit $edit") if $edit % 10 == 0;
+}
+$writer->query('ALTER TABLE leads ALTER b TYPE numeric');
+found_is(60, 'n60', 'n60', 'another type of the column');
+$writer->query('ALTER TABLE leads ALTER b TYPE text');
+found_is(61, 'n61', 'n61', 'one that some conditions do not fit');
+psql_is($node, 'SELECT jsonb_array_length(errors) > 0 FROM routed ORDER BY id DESC LIMIT 1', 't', 'which is told');
+$writer->query('ALTER TABLE leads ALTER b TYPE bigint USING b::bigint');
+found_is(60, 'n60', 'n60', 'the first type again');
 verify_ok($node);
 $_->close for $writer, $on, $off;
 done_testing();
