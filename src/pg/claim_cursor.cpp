@@ -311,6 +311,21 @@ bool claim_walk_start(ClaimWalk* walk, const ClaimQueue* queue, TimestampTz now)
     return walk->cursor >= 0;
 }
 
+bool claim_cursor_told(const ClaimQueue* queue, uint64* told) {
+    if (cursors == NULL || has_own_arrivals(queue))
+        return false;
+    LWLockAcquire(directory_lock(), LW_SHARED);
+    int i = find(queue);
+    if (i >= 0) {
+        LWLockAcquire(cursor_lock(i), LW_SHARED);
+        *told = cursors->cursor[i].restarts + cursors->cursor[i].tails;
+        LWLockRelease(cursor_lock(i));
+        touched |= UINT64CONST(1) << i; // what is taken from there comes back by a rollback
+    }
+    LWLockRelease(directory_lock());
+    return i >= 0;
+}
+
 enum class Step { row, none, wait, go_on, begin_anew, lost };
 
 // The cursor's lock is held.

@@ -73,6 +73,11 @@ bool claim_walk_next(ClaimWalk* walk, ClaimReader read, void* context, ItemPoint
 // The row handed out last is not for this one, but may be for others.
 void claim_walk_put_back(ClaimWalk* walk);
 
+// Moves on whenever a lead has come to the queue, and when what was taken from it was rolled back:
+// until then, and for a second, leads that were passed over need not be looked at again. False:
+// nobody tells, there being no cursor, or this transaction has put leads there.
+bool claim_cursor_told(const ClaimQueue* queue, uint64* told);
+
 // A lead has come to a queue, or to another place in it: told at commit.
 void claim_cursor_arrived(const ClaimQueue* queue, const ClaimPlace* place);
 bool claim_cursors_in_use(void);

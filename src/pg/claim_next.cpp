@@ -193,7 +193,7 @@ static void claim_next(FunctionCallInfo fcinfo, ReturnSetInfo* rows) {
     for (int i = 0; i < count; i++) {
         next.queue = &queues[i].queue;
         next.refused = false;
-        if (claim_search(next.queue, GetCurrentTimestamp(), queues[i].any_order, take, &next))
+        if (claim_search(next.queue, rep, GetCurrentTimestamp(), queues[i].any_order, take, &next))
             return;
         if (next.refused && !refused)
             first = next.result.refusal;

@@ -1,6 +1,8 @@
 // The next lead of a queue; see claim_search.h.
 #include "claim_search.h"
+#include "lead_table.h"
 #include "record.h"
+#include "transaction.h"
 
 extern "C" {
 #include "access/nbtree.h"
@@ -197,27 +199,96 @@ static ClaimTry search_cursor(QueueScan* scan, TimestampTz now, bool any_order, 
     return tried;
 }
 
-static ClaimTry search_index(QueueScan* scan, ClaimTaker take, void* context) {
-    begin_queue(scan, NULL);
+// *end is the place of a row that was taken.
+static ClaimTry search_index(QueueScan* scan, const ClaimPlace* after, ClaimTaker take,
+                             void* context, ClaimPlace* end) {
+    begin_queue(scan, after);
     ClaimTry tried = ClaimTry::gone;
     while (!is_over(tried) && next_in_queue(scan)) {
         CHECK_FOR_INTERRUPTS();
         ItemPointerData row = scan->slot->tts_tid;
         tried = take(context, &row);
+        if (tried == ClaimTry::taken)
+            read_place(scan, end);
     }
     end_queue(scan);
     return tried;
 }
 
-bool claim_search(const ClaimQueue* queue, TimestampTz now, bool any_order, ClaimTaker take,
-                  void* context) {
+// --- leads that are not for a rep ---
+
+// What is true of them all; while it is, none of them has become one for him.
+struct PassedBy {
+    ClaimQueue queue;
+    int64 rep;
+    uint64 told, generation, serial;
+};
+
+// As far as the index was read for a rep who took none before: more than the cursor holds, so that
+// each of his claims would read them all. The last such walk of this session.
+struct Passed {
+    PassedBy by;
+    TimestampTz at; // 0: none
+    ClaimPlace end;
+};
+static Passed passed;
+
+// False: nobody would tell if that changed.
+static bool passed_by(const ClaimQueue* queue, int64 rep, PassedBy* by) {
+    memset(static_cast<void*>(by), 0, sizeof(*by));
+    by->queue = *queue;
+    by->rep = rep;
+    by->generation = tenant_generation(&queue->key);
+    by->serial = config_serial();
+    return claim_cursor_told(queue, &by->told);
+}
+
+static bool is_passed(const PassedBy* by, TimestampTz now) {
+    return passed.at != 0 && now - passed.at < USECS_PER_SEC && passed.at - now < USECS_PER_SEC &&
+           same_key(&passed.by.queue.key, &by->queue.key) &&
+           passed.by.queue.pool == by->queue.pool && passed.by.queue.tank == by->queue.tank &&
+           passed.by.rep == by->rep && passed.by.told == by->told &&
+           passed.by.generation == by->generation && passed.by.serial == by->serial;
+}
+
+// From where the rep's last walk has come to; gone: it has not, or there is none behind.
+static ClaimTry search_rest(QueueScan* scan, int64 rep, TimestampTz now, ClaimTaker take,
+                            void* context) {
+    PassedBy by;
+    if (passed.at == 0 || !passed_by(scan->queue, rep, &by) || !is_passed(&by, now))
+        return ClaimTry::gone;
+    ClaimPlace after = passed.end;
+    ClaimTry tried = search_index(scan, &after, take, context, &passed.end);
+    if (passed.end.lead_id[0] == '\0')
+        passed.at = 0;
+    return tried;
+}
+
+// From the front by the cursor, and then the index.
+static ClaimTry search_all(QueueScan* scan, int64 rep, TimestampTz now, bool any_order,
+                           ClaimTaker take, void* context) {
+    bool empty = false;
+    ClaimTry tried = search_cursor(scan, now, any_order, take, context, &empty);
+    if (is_over(tried) || empty)
+        return tried;
+    PassedBy by;
+    ClaimPlace end;
+    bool told = !any_order && passed_by(scan->queue, rep, &by);
+    tried = search_index(scan, NULL, take, context, &end);
+    // one cannot go on from a place whose lead has too long a key
+    if (tried == ClaimTry::taken && told && end.lead_id[0] != '\0')
+        passed = {by, now, end};
+    return tried;
+}
+
+bool claim_search(const ClaimQueue* queue, int64 rep, TimestampTz now, bool any_order,
+                  ClaimTaker take, void* context) {
     QueueScan scan = {};
     // all that may wait for a lock is done before others wait for this session
     open_queue(&scan, queue);
-    bool empty = false;
-    ClaimTry tried = search_cursor(&scan, now, any_order, take, context, &empty);
-    if (!is_over(tried) && !empty)
-        tried = search_index(&scan, take, context);
+    ClaimTry tried = any_order ? ClaimTry::gone : search_rest(&scan, rep, now, take, context);
+    if (!is_over(tried))
+        tried = search_all(&scan, rep, now, any_order, take, context);
     close_queue(&scan);
     return tried == ClaimTry::taken;
 }
