@@ -1,6 +1,6 @@
 -- check_rules(): each finding, how sure it is, and above all what it must not claim to have proved.
 BEGIN;
-SELECT plan(82);
+SELECT plan(84);
 SET LOCAL client_min_messages = warning;
 
 DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
@@ -206,6 +206,29 @@ SELECT pg_temp.rules('score > 0', 'score = 1');
 SELECT is(pg_temp.found(), 'r2 unreachable proved < r1', 'a draft is checked as it is');
 ROLLBACK TO draft;
 SELECT is(pg_temp.found(), 'nothing', 'and is gone with a rollback');
+
+-- Partitions, tenants, dropped columns, names that need quotes
+CREATE TABLE "Lead's" (tenant int, "the id" uuid DEFAULT gen_random_uuid(), gone int, "Region" text, score int, owner_id bigint, PRIMARY KEY (tenant, "the id")) PARTITION BY LIST (tenant);
+CREATE TABLE part_7 (score int, tenant int, "the id" uuid DEFAULT gen_random_uuid(), owner_id bigint, gone int, "Region" text);
+ALTER TABLE "Lead's" DROP COLUMN gone;
+ALTER TABLE part_7 DROP COLUMN gone;
+ALTER TABLE part_7 ALTER tenant SET NOT NULL, ALTER "the id" SET NOT NULL;
+ALTER TABLE "Lead's" ATTACH PARTITION part_7 FOR VALUES IN (7);
+CREATE TABLE part_8 PARTITION OF "Lead's" FOR VALUES IN (8);
+SELECT leadroute.attach('"Lead''s"', tenant_column => 'tenant');
+INSERT INTO leadroute.rep (tenant, id, name) VALUES (7, 1, 'Ann');
+INSERT INTO leadroute.pool (tenant, name) VALUES (7, 'a'), (7, 'b');
+INSERT INTO leadroute.pool_member (tenant, pool, rep) VALUES (7, 'a', 1), (7, 'b', 1);
+INSERT INTO leadroute.rule (tenant, id, lead_table, position, name, condition, pool) VALUES
+    (7, 1, 'Lead''s', 1, 'north', '"Region" = ''North''', 'a'), (7, 2, 'Lead''s', 2, 'high', 'score > 5', 'b'),
+    (7, 3, 'Lead''s', 3, 'higher', 'score > 6', 'a'), (7, 4, 'Lead''s', 4, 'south', '"Region" = ''South''', 'a');
+INSERT INTO "Lead's" (tenant, "the id", "Region", score) VALUES (7, '00000000-0000-0000-0000-000000000001', 'North', 9), (7, '00000000-0000-0000-0000-000000000002', 'West', 1),
+    (8, '00000000-0000-0000-0000-000000000003', 'South', 7);
+SELECT results_eq($$ SELECT rule_name, finding, certainty, other_rules, witness FROM leadroute.check_rules('Lead''s', tenant => 7) $$, $$ VALUES
+    ('high', 'unreachable', 'seen', '{1}'::bigint[], '00000000-0000-0000-0000-000000000001'),
+    ('higher', 'unreachable', 'proved', '{2}', NULL), ('south', 'unknown_value', 'seen', '{}', NULL),
+    (NULL, 'gap', 'seen', '{}', '00000000-0000-0000-0000-000000000002') $$, 'leads and rules of one tenant in a partitioned table');
+SELECT is_empty($$ SELECT * FROM leadroute.check_rules('Lead''s', tenant => 8) WHERE finding <> 'gap' OR certainty <> 'proved' $$, 'a tenant without rules has a gap alone');
 
 SELECT throws_ok($$ SELECT * FROM leadroute.check_rules('nowhere') $$, 'LR002');
 SELECT throws_ok($$ SELECT * FROM leadroute.check_rules('leads', -1) $$, 'LR005');

@@ -14,18 +14,31 @@ seed();
 my $sets = soak(60, 3000);
 my $node = start_node('main', conf => 'jit = off');
 
-# a: 0..4, b: 0..2, t: x y z, h: boolean, each with NULL
-$node->safe_psql('postgres', <<'SQL');
+# Two tables, each in a database of its own, of all values of their columns and NULL.
+my %leads = (
+	plain => <<'SQL',
 CREATE TABLE lead (id bigint PRIMARY KEY, a int, b int, t text, h bool, owner_id bigint);
-SELECT leadroute.attach('lead');
-INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann');
-INSERT INTO leadroute.pool (name) VALUES ('p'), ('q');
-INSERT INTO leadroute.pool_member (pool, rep) VALUES ('p', 1), ('q', 1);
 CREATE TABLE every_lead AS
     SELECT row_number() OVER () AS id, a, b, t, h, NULL::bigint AS owner_id
     FROM unnest('{0,1,2,3,4,NULL}'::int[]) a, unnest('{0,1,2,NULL}'::int[]) b,
         unnest('{x,y,z,NULL}'::text[]) t, unnest('{true,false,NULL}'::bool[]) h;
-
+SQL
+	types => <<'SQL');
+CREATE TABLE lead (id bigint PRIMARY KEY, f float8, n numeric, c char(3), d date, s text COLLATE "C", owner_id bigint);
+CREATE TABLE every_lead (LIKE lead);
+INSERT INTO every_lead
+    SELECT row_number() OVER () AS id, f, n, c, d, s
+    FROM unnest('{-0,1,2.5,NaN,Infinity,NULL}'::float8[]) f, unnest('{0,1.50,NaN,NULL}'::numeric[]) n,
+        unnest('{a,ab,B,NULL}'::text[]) c, unnest('{2024-01-01,2024-02-29,infinity,NULL}'::date[]) d, unnest('{a,B,é,NULL}'::text[]) s;
+SQL
+for my $database (keys %leads)
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql($database, "CREATE EXTENSION leadroute; $leads{$database}" . <<'SQL');
+SELECT leadroute.attach('lead');
+INSERT INTO leadroute.rep (id, name) VALUES (1, 'Ann');
+INSERT INTO leadroute.pool (name) VALUES ('p'), ('q');
+INSERT INTO leadroute.pool_member (pool, rep) VALUES ('p', 1), ('q', 1);
 -- Which leads a condition holds for, one by one, as an error is one lead's.
 CREATE FUNCTION matching(condition text) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -36,7 +49,7 @@ BEGIN
     BEGIN
         EXECUTE format('SELECT array_agg(l.id) FROM every_lead l WHERE %s', condition) INTO found;
         RETURN coalesce(found, '{}');
-    EXCEPTION WHEN division_by_zero THEN
+    EXCEPTION WHEN data_exception THEN
         found := '{}';
     END;
     FOR one IN SELECT * FROM every_lead LOOP
@@ -45,7 +58,7 @@ BEGIN
             IF is_true THEN
                 found := found || one.id;
             END IF;
-        EXCEPTION WHEN division_by_zero THEN
+        EXCEPTION WHEN data_exception THEN
         END;
     END LOOP;
     RETURN found;
@@ -79,14 +92,35 @@ BEGIN
 END
 $$;
 SQL
+}
 
 sub pick { return $_[ int rand @_ ] }
 
 # number is a value of a column, and now and then one that none has.
 sub number { return int(rand 7) - 1 }
 
+sub typed
+{
+	my $compare = pick('=', '=', '<>', '<', '<=', '>', '>=');
+	my $float = pick(-1, 0, '-0.0', 1, 2.5, "'NaN'", "'Infinity'");
+	my $numeric = pick(0, '0.000', 1, 1.5, 2, "'NaN'");
+	my $date = "'" . pick('2024-01-01', '2024-02-28', '2024-02-29', 'infinity', '-infinity') . "'";
+	my $word = pick("'a'", "'a  '", "'ab'", "'B'", "'b'", "'é'", "''");
+	my @atoms = (
+		"f $compare $float", "f $compare $float", "f IN ($float, " . pick(1, "'NaN'", 'NULL') . ')', "f BETWEEN 0 AND $float", 'f IS ' . pick('', 'NOT ') . 'NULL',
+		"f $compare " . pick(1, 3) . '::int', "f::numeric $compare $numeric", "f::text = 'NaN'", "f $compare $numeric\::real",
+		"n $compare $numeric", "n $compare $numeric", "n NOT IN ($numeric, 1)", "n IN ($numeric, 0.0)", 'n IS ' . pick('', 'NOT ') . 'NULL', "n $compare " . int(rand 3), "$numeric $compare n",
+		"c $compare $word", "c $compare $word", "c::text $compare $word", "c IN ($word, 'a ')", "length(c) $compare " . int(rand 4), 'c IS ' . pick('', 'NOT ') . 'NULL', "c LIKE 'a%'", "c = s", "lower(c) = $word", "c $compare $word COLLATE \"C\"",
+		"d $compare $date", "d $compare $date", "d $compare $date\::date", "d $compare $date\::timestamp", "d IN ($date, '2024-01-01')", "isfinite(d)", 'd IS ' . pick('', 'NOT ') . 'NULL', "d - 1 $compare $date\::date",
+		"s $compare $word", "s $compare $word", "s $compare $word COLLATE \"default\"", "lower(s) $compare $word", "s IN ($word, 'a')", "s = ANY (ARRAY[$word, NULL])", 's IS ' . pick('', 'NOT ') . 'NULL', "s BETWEEN 'B' AND $word", "s || c $compare $word",
+		'(f, n) ' . pick('<', '=', '>=') . " ($float, $numeric)", "(f > n) IS " . pick('NULL', 'NOT TRUE'), "coalesce(f, n) $compare $float", "nullif(s, 'a') IS NULL", "greatest(f, n) > $float");
+	return pick(@atoms);
+}
+
 sub atom
 {
+	my ($database) = @_;
+	return typed() if $database eq 'types';
 	my $column = pick('a', 'b');
 	my $constant = number();
 	my @atoms = (
@@ -118,20 +152,21 @@ sub atom
 
 sub condition
 {
-	my ($depth) = @_;
-	return atom() if $depth == 0 || rand() < 0.3;
+	my ($database, $depth) = @_;
+	return atom($database) if $depth == 0 || rand() < 0.3;
 	my $operator = pick('AND', 'AND', 'OR');
-	my $made = '(' . join(" $operator ", map { condition($depth - 1) } 1 .. 2 + int rand 2) . ')';
+	my $made = '(' . join(" $operator ", map { condition($database, $depth - 1) } 1 .. 2 + int rand 2) . ')';
 	return rand() < 0.15 ? "NOT $made" : $made;
 }
 
 # A set of rules, which often ask what an earlier one did, a little differently.
 sub rules
 {
+	my ($database) = @_;
 	my @conditions;
 	for (1 .. 3 + int rand 6)
 	{
-		my $condition = condition(int rand 3);
+		my $condition = condition($database, int rand 3);
 		my $old = @conditions ? pick(@conditions) : 'true';
 		$condition = pick("($old) AND ($condition)", "($condition) AND ($old)", "($old) OR ($condition)", "NOT ($old)", $old) if rand() < 0.5;
 		push @conditions, $condition;
@@ -142,10 +177,11 @@ sub rules
 }
 
 my (%count, @false);
-for (1 .. $sets)
+for my $set (1 .. $sets)
 {
-	my $rules = rules();
-	my $said = $node->safe_psql('postgres', <<"SQL");
+	my $database = $set % 3 == 0 ? 'types' : 'plain';
+	my $rules = rules($database);
+	my $said = $node->safe_psql($database, <<"SQL");
 BEGIN;
 INSERT INTO leadroute.rule (id, lead_table, position, name, condition, pool, valid) VALUES $rules;
 CREATE TEMP TABLE found ON COMMIT DROP AS
