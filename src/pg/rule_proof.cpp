@@ -15,7 +15,7 @@ extern "C" {
 
 // Steps of the search for one rule, and for all: a step compares two rules at the most.
 constexpr int kRuleSteps = 4000;
-constexpr int64 kAllSteps = 20000000;
+constexpr int64 kAllSteps = 5000000;
 // Rules that are only told apart by their columns are cheap.
 constexpr int64 kAllLooks = 2000000000;
 // The server's prover looks into arrays of so many elements (MAX_SAOP_ARRAY_SIZE).
