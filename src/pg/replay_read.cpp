@@ -43,7 +43,8 @@ static const char kRecord[] =
     "   OR lag(a.end_reason) OVER lead IN ('deleted', 'truncated', 'dropped', 'detached', 'moved')"
     " FROM leadroute.assignment a LEFT JOIN leadroute.lead_table t ON t.id = a.lead_table"
     " WHERE a.tenant = $1 AND a.decided_at < $3"
-    " WINDOW lead AS (PARTITION BY a.lead_table, a.lead_id ORDER BY a.decided_at, a.episode)";
+    " WINDOW lead AS (PARTITION BY a.lead_table, a.lead_id ORDER BY a.decided_at, a.episode)"
+    " ORDER BY a.lead_table, a.lead_id, a.decided_at, a.episode";
 
 static void read_past(const Replay* replay, Past* past, HeapTuple row) {
     bool isnull;

@@ -219,30 +219,25 @@ static void decide(const Walk* walk, Life* life, const Past* past) {
 
 // --- events ---
 
-static void start(const Walk* walk, const Past* past, MemoryContext results,
-                  MemoryContext scratch) {
+static void start(const Walk* walk, const Past* past, MemoryContext results) {
     Replay* replay = walk->replay;
     Life* life = &replay->lives[past->life];
     bool arrives = past == &replay->pasts[life->first];
-    if (!arrives || !life->in_time || life->row == NULL || past->manual) {
-        if (arrives) {
-            life->as_then = true;
-            life->rep = past->rep;
-            life->rule = past->rule;
-            life->pool = past->pool;
-        }
-        if (life->as_then)
-            happen(walk, past);
+    if (arrives && life->in_time && life->row != NULL && !past->manual) {
+        decide(walk, life, past);
+        if (!life->as_then)
+            life->reason = MemoryContextStrdup(
+                results, replay_reason(replay, walk->block, life, zone_days(past->at, true)));
         return;
     }
-    MemoryContext caller = MemoryContextSwitchTo(scratch);
-    decide(walk, life, past);
-    if (!life->as_then) {
-        const char* words = replay_reason(replay, walk->block, life, zone_days(past->at, true));
-        life->reason = MemoryContextStrdup(results, words);
+    if (arrives) {
+        life->as_then = true;
+        life->rep = past->rep;
+        life->rule = past->rule;
+        life->pool = past->pool;
     }
-    MemoryContextSwitchTo(caller);
-    MemoryContextReset(scratch);
+    if (life->as_then)
+        happen(walk, past);
 }
 
 // Elsewhere than then a lead is open until its last episode ended.
@@ -312,18 +307,20 @@ void replay_walk(Replay* replay) {
     walk.slot = MakeSingleTupleTableSlot(RelationGetDescr(replay->relation), &TTSOpsVirtual);
     MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute replay lead",
                                                   ALLOCSET_DEFAULT_SIZES);
+    MemoryContext results = MemoryContextSwitchTo(scratch);
     for (int32 i = 0; i < replay->event_count; i++) {
-        if (i % 1024 == 0)
-            CHECK_FOR_INTERRUPTS();
+        CHECK_FOR_INTERRUPTS();
         const Event* event = &replay->events[i];
         const Past* past = &replay->pasts[event->past];
         if (event->step == Step::start)
-            start(&walk, past, CurrentMemoryContext, scratch);
+            start(&walk, past, results);
         else if (event->step == Step::end)
             end(&walk, past);
         else
             credit(&walk, past);
+        MemoryContextReset(scratch);
     }
+    MemoryContextSwitchTo(results);
     ExecDropSingleTupleTableSlot(walk.slot);
     rules_free(walk.rules->rules);
 }
