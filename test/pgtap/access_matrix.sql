@@ -284,7 +284,7 @@ SELECT lives_ok($$SELECT leadroute.revoke_access('lr_app', 'app')$$, 'what was, 
 SELECT is(pg_temp.outcome('lr_app', 'SELECT * FROM leadroute.decision'), '42501', 'and is gone');
 SELECT throws_ok($$SELECT leadroute.grant_access('lr_app', 'king')$$, 'LR005', NULL, 'an unknown level');
 DROP FUNCTION pg_temp.trap();
-REVOKE ALL ON public.leads FROM lr_app;
+REVOKE ALL ON public.leads, public.spare FROM lr_app;
 SELECT lives_ok('DROP ROLE lr_app', 'a role without access can be dropped');
 SELECT lives_ok($$SELECT leadroute.grant_access('lr_boss', 'admin'), leadroute.grant_access('lr_boss', 'rep')$$, 'a level replaces the one before');
 SELECT is(pg_temp.outcome('lr_boss', 'SELECT * FROM leadroute.stat'), '42501', 'with its rights');
