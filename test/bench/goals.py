@@ -56,6 +56,7 @@ GOALS = [
     Goal("members", "10,000 / 10 members, COPY", ratio(us("10000", "routed"), us("10", "routed")), "<=", 1.10),
     Goal("members", "10,000 / 10 members, 90 % capped, COPY",
          ratio(us("10000 capped", "routed"), us("10", "routed")), "<=", 1.10),
+    Goal("replay", "replay() of 100,000 leads, seconds", of("100000", "routed", "seconds"), "<=", 2),
     Goal("territory", "territory of 60,391 / pool rule, time per insert",
          ratio(tps("pool", "routed"), tps("exact", "routed")), "<=", 1.10),
     Goal("territory", "the same, longest prefix", ratio(tps("pool", "routed"), tps("prefix", "routed")), "<=", 1.10),

@@ -342,6 +342,19 @@ def events(bench):
     ten.verify()
 
 
+def replay(bench):
+    """replay() of 100,000 leads by the configuration that routed them, which moves none."""
+    tables = bench.tables("replay", ["routed"], pools=10, reps=10, rules=100)
+    tables.empty("routed")
+    tables.copy("routed", tables.write_leads(100000))
+    for number in bench.rounds("replay"):
+        if tables.control.number("SELECT count(*) FROM leadroute.replay('leads') WHERE changed") != 0:
+            raise MeasureError("the replay moves leads")
+        seconds = tables.control.timed("SELECT count(*) FROM leadroute.replay('leads')")
+        bench.results.add("replay", number, "100000", "routed", seconds=seconds)
+    tables.verify()
+
+
 def core(bench):
     """The core alone: one decision, for pools of several sizes."""
     with tempfile.TemporaryDirectory() as directory:
@@ -366,4 +379,4 @@ def core(bench):
 
 
 ITEMS = {"single": single, "copy": copy, "members": members, "methods": methods, "territory": territory, "wal": wal,
-         "restart": restart, "events": events, "claim": claim, "sla": sla, "core": core}
+         "restart": restart, "events": events, "claim": claim, "sla": sla, "replay": replay, "core": core}
