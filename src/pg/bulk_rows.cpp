@@ -55,6 +55,7 @@ static void insert_rows(BulkRows* rows) {
         ResetPerTupleExprContext(executor);
     }
     AfterTriggerEndQuery(executor);
+    ExecResetTupleTable(executor->es_tupleTable, false); // the triggers' slots
     ExecCloseResultRelations(executor);
     ExecCloseIndices(result);
     FreeExecutorState(executor);
