@@ -58,7 +58,7 @@ static AttrNumber column_named(Relation lead, const NameData* name) {
 
 static bool find_columns(Part* part, Relation lead) {
     const RuleSlot* slots = part->book->at<RuleSlot>(part->book->slots);
-    for (uint32 i = 0; i < part->book->slot_count; i++) {
+    for (uint32 i = 0; slots != NULL && i < part->book->slot_count; i++) {
         part->columns[i] = column_named(lead, &slots[i].column);
         if (part->columns[i] == InvalidAttrNumber)
             return false;
@@ -198,7 +198,7 @@ static void add_all_eager(Compiler* compiler) {
             if (book->rule(i)->eager && !is_dead(indexed, &indexed->parts[k], i))
                 all[count++] = book->rule(i);
     }
-    qsort(all, count, sizeof(*all), compare_eager);
+    qsort(all, count, sizeof(void*), compare_eager);
     // those that are compiled take the places of those that were listed
     for (int i = 0; i < count; i++)
         add_eager(compiler, all[i]);

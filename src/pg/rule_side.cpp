@@ -80,6 +80,11 @@ const FuncExpr* case_call(const Node* node) {
                : NULL;
 }
 
+static bool same_slot(const RuleSlot* a, const RuleSlot* b) {
+    return a->type == b->type && a->collation == b->collation && a->reader == b->reader &&
+           strcmp(NameStr(a->column), NameStr(b->column)) == 0;
+}
+
 // The slot that reads the column so, -1: there is no room.
 static int slot_for(const Analysis* a, const Var* column, SlotReader reader, Oid collation) {
     RuleSlot wanted = {};
@@ -89,7 +94,7 @@ static int slot_for(const Analysis* a, const Var* column, SlotReader reader, Oid
     wanted.collation = collation;
     wanted.reader = reader;
     for (int i = 0; i < a->slots->count; i++)
-        if (memcmp(&a->slots->slot[i], &wanted, sizeof(wanted)) == 0)
+        if (same_slot(&a->slots->slot[i], &wanted))
             return i;
     if (a->slots->count == core::kMaxSlots)
         return -1;

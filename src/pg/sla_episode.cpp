@@ -54,9 +54,8 @@ static void read_row(const SlaRecord* record, SlaEpisode* e) {
     e->sla = DatumGetInt32(of(S_SLA));
     e->due_at = present(record, e, S_DUE_AT) ? DatumGetTimestampTz(of(S_DUE_AT)) : DT_NOEND;
     e->next_step_at = DatumGetTimestampTz(of(S_NEXT_STEP_AT));
-    e->stepped = 0;
-    if (present(record, e, S_STEPPED))
-        e->stepped = sla_microseconds(DatumGetIntervalP(of(S_STEPPED)));
+    Datum stepped = of(S_STEPPED);
+    e->stepped = stepped == 0 ? 0 : sla_microseconds(DatumGetIntervalP(stepped));
     e->avoid = of(S_AVOID);
     e->hops = DatumGetInt32(of(S_HOPS));
     e->pool_bound = DatumGetBool(of(S_POOL_BOUND));
