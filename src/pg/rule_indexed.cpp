@@ -75,7 +75,7 @@ static bool authors_allowed(RuleSet* set, const Book* book, Relation lead) {
         if (!OidIsValid(needs.author))
             return false;
         const NameData* names = book->at<NameData>(authors[i].columns);
-        for (uint32 k = 0; k < authors[i].column_count; k++) {
+        for (uint32 k = 0; names != NULL && k < authors[i].column_count; k++) {
             AttrNumber column = column_named(lead, &names[k]);
             if (column == InvalidAttrNumber)
                 return false;
