@@ -71,10 +71,10 @@ BEGIN
     WHEN 'rule' THEN
         PERFORM leadroute._require_attached(NEW.lead_table);
         problem := coalesce(
-            leadroute._missing('pool', NEW.tenant, NEW.pool, format('Rule "%s" names it', NEW.name)),
-            leadroute._missing('rep', NEW.tenant, NEW.rep::text, format('Rule "%s" names it', NEW.name)),
-            leadroute._missing('territory', NEW.tenant, NEW.territory, format('Rule "%s" names it', NEW.name)),
-            leadroute._missing('pool', NEW.tenant, NEW.overflow_pool, format('Rule "%s" names it', NEW.name)));
+            CASE WHEN NEW.pool IS NOT NULL THEN leadroute._missing('pool', NEW.tenant, NEW.pool, format('Rule "%s" names it', NEW.name)) END,
+            CASE WHEN NEW.rep IS NOT NULL THEN leadroute._missing('rep', NEW.tenant, NEW.rep::text, format('Rule "%s" names it', NEW.name)) END,
+            CASE WHEN NEW.territory IS NOT NULL THEN leadroute._missing('territory', NEW.tenant, NEW.territory, format('Rule "%s" names it', NEW.name)) END,
+            CASE WHEN NEW.overflow_pool IS NOT NULL THEN leadroute._missing('pool', NEW.tenant, NEW.overflow_pool, format('Rule "%s" names it', NEW.name)) END);
     END CASE;
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LR008', MESSAGE = problem[1], DETAIL = problem[2], HINT = problem[3];
@@ -203,20 +203,25 @@ CREATE TRIGGER "0_rename" AFTER UPDATE ON leadroute.pool
 CREATE TRIGGER "0_rename" AFTER UPDATE ON leadroute.lead_table
     FOR EACH ROW WHEN (OLD.name <> NEW.name) EXECUTE FUNCTION leadroute._follow_rename();
 
+-- Planned once, as in _check_rule_values().
 CREATE FUNCTION leadroute._check_position() RETURNS trigger
-    LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     other text;
 BEGIN
-    -- Deferrable, as the unique constraint is: looks at the rule as it is now, in the index's order.
     SELECT o.name INTO other FROM (
         SELECT r.* FROM leadroute.rule r
         WHERE (r.tenant, r.lead_table, r.position) >= (NEW.tenant, NEW.lead_table, NEW.position)
         ORDER BY r.tenant, r.lead_table, r.position LIMIT 2) o
-    WHERE (o.tenant, o.lead_table, o.position) = (NEW.tenant, NEW.lead_table, NEW.position) AND o.id <> NEW.id
-      AND EXISTS (SELECT FROM leadroute.rule r WHERE r.tenant = NEW.tenant AND r.id = NEW.id
-                  AND r.lead_table = NEW.lead_table AND r.position = NEW.position);
+    WHERE (o.tenant, o.lead_table, o.position) = (NEW.tenant, NEW.lead_table, NEW.position) AND o.id <> NEW.id;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    -- Deferrable, as the unique constraint is: looks at the rule as it is now.
+    PERFORM FROM leadroute.rule r WHERE r.tenant = NEW.tenant AND r.id = NEW.id
+        AND r.lead_table = NEW.lead_table AND r.position = NEW.position;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LR005',
             MESSAGE = format('rule "%s" has the position %s of rule "%s"', NEW.name, NEW.position, other),

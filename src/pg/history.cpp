@@ -96,7 +96,8 @@ static int portable_output(void) {
 }
 
 static Datum row_json(HeapTuple row, TupleDesc columns) {
-    return DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
+    Datum json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json)));
 }
 
 static const char kInsert[] = "INSERT INTO leadroute.config_change"
@@ -109,7 +110,7 @@ static const char kInsert[] = "INSERT INTO leadroute.config_change"
 static SPIPlanPtr one_row; // the statement for one changed row, for all tables
 
 static SPIPlanPtr prepare(const char* from) {
-    Oid types[] = {NAMEOID, NAMEOID, TEXTOID, TEXTARRAYOID, JSONOID, JSONOID};
+    Oid types[] = {NAMEOID, NAMEOID, TEXTOID, TEXTARRAYOID, JSONBOID, JSONBOID};
     SPIPlanPtr plan = SPI_prepare(psprintf("%s FROM %s", kInsert, from), lengthof(types), types);
     if (plan == NULL)
         elog(ERROR, "cannot prepare the log: %s", SPI_result_code_string(SPI_result));
@@ -123,8 +124,7 @@ static SPIPlanPtr statement(const char* truncated) {
                                 " FROM leadroute.%s t WHERE $5 IS NULL AND $6 IS NULL) r",
                                 quote_identifier(truncated)));
     if (one_row == NULL) {
-        SPIPlanPtr plan = prepare(
-            "(SELECT $5::jsonb AS old, $6::jsonb AS new, COALESCE($6, $5)::jsonb AS row) r");
+        SPIPlanPtr plan = prepare("(SELECT $5 AS old, $6 AS new, COALESCE($6, $5) AS row) r");
         if (SPI_keepplan(plan) != 0)
             elog(ERROR, "cannot keep the log's statement");
         one_row = plan;

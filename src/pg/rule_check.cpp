@@ -12,7 +12,8 @@ PG_FUNCTION_INFO_V1(leadroute_rule_error);
 
 struct RuleWrite {
     TriggerData* trigger;
-    HeapTuple row; // as it will be stored
+    FmgrInfo* statement; // of the trigger, which ends with the statement
+    HeapTuple row;       // as it will be stored
     char* name;
     Oid author; // InvalidOid: a role that is missing, named by a superuser
 };
@@ -20,6 +21,13 @@ struct RuleWrite {
 struct LeadTable {
     Oid relation; // InvalidOid: not attached (yet)
     ReservedColumns reserved;
+};
+
+// What a statement keeps from row to row: the table it wrote a rule of last.
+struct Kept {
+    MemoryContext memory; // of the name and the rest
+    const char* name;     // NULL: none
+    LeadTable table;
 };
 
 static Datum field_of(const RuleWrite* write, HeapTuple row, const char* column, bool* isnull) {
@@ -116,6 +124,30 @@ static void find_lead_table(const char* name, LeadTable* found) {
     PopActiveSnapshot();
     SPI_finish();
     owner_scope_end(&scope);
+}
+
+// Looked for once in a statement, which mostly writes rules of one table. From then on the lock on
+// the lead table keeps it attached.
+static const LeadTable* lead_table_of_statement(const RuleWrite* write) {
+    const char* name = text_of(write, "lead_table");
+    FmgrInfo* statement = write->statement;
+    Kept* kept = static_cast<Kept*>(statement->fn_extra);
+    if (kept == NULL) {
+        kept = static_cast<Kept*>(MemoryContextAllocZero(statement->fn_mcxt, sizeof(Kept)));
+        kept->memory =
+            AllocSetContextCreate(statement->fn_mcxt, "lead table of rules", ALLOCSET_SMALL_SIZES);
+        statement->fn_extra = kept;
+    }
+    if (kept->name != NULL && strcmp(kept->name, name) == 0)
+        return &kept->table;
+    kept->name = NULL;
+    MemoryContextReset(kept->memory);
+    MemoryContext memory = MemoryContextSwitchTo(kept->memory);
+    find_lead_table(name, &kept->table);
+    if (OidIsValid(kept->table.relation))
+        kept->name = pstrdup(name);
+    MemoryContextSwitchTo(memory);
+    return &kept->table;
 }
 
 static void check_condition(const RuleWrite* write, Relation lead) {
@@ -227,17 +259,16 @@ static bool follows_rename(const RuleWrite* write) {
 static void check_against_lead(const RuleWrite* write) {
     if (follows_rename(write))
         return;
-    LeadTable table;
-    find_lead_table(text_of(write, "lead_table"), &table);
-    if (!OidIsValid(table.relation))
+    const LeadTable* table = lead_table_of_statement(write);
+    if (!OidIsValid(table->relation))
         return; // a restore makes the lead table's triggers after its data
-    Relation lead = try_relation_open(table.relation, AccessShareLock);
+    Relation lead = try_relation_open(table->relation, AccessShareLock);
     if (lead == NULL)
         return;
     check_condition(write, lead);
     check_needs(write, lead);
     check_territory(write, lead);
-    check_label(write, lead, &table.reserved);
+    check_label(write, lead, &table->reserved);
     relation_close(lead, NoLock);
 }
 
@@ -247,6 +278,7 @@ Datum leadroute_check_rule(PG_FUNCTION_ARGS) {
                         errmsg("leadroute._check_rule() is a trigger function")));
     RuleWrite write = {};
     write.trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+    write.statement = fcinfo->flinfo;
     TriggerEvent event = write.trigger->tg_event;
     if (!TRIGGER_FIRED_BEFORE(event) || !TRIGGER_FIRED_FOR_ROW(event) ||
         !(TRIGGER_FIRED_BY_INSERT(event) || TRIGGER_FIRED_BY_UPDATE(event)))
