@@ -15,13 +15,15 @@ extern "C" {
 // --- reading ---
 
 // Outer joins: a lead table without rules still says what its columns are.
+// With the rule's lead table as an expression: few rules are found by their ids, not by an index of
+// the table's rules that looks as good while statistics are missing.
 constexpr char kQuery[] =
     "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
     "       t.key_column, t.owner_column, t.tenant_column,"
     "       r.needs, y.name, y.key, y.match, y.author,"
     "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name, s.id, r.version"
     "  FROM leadroute.lead_table t"
-    "  LEFT JOIN leadroute.rule r ON r.lead_table OPERATOR(pg_catalog.=) t.name"
+    "  LEFT JOIN leadroute.rule r ON %s OPERATOR(pg_catalog.=) t.name"
     "        AND r.tenant OPERATOR(pg_catalog.=) $2"
     "        AND CASE WHEN $3 IS NULL THEN r.active ELSE r.id OPERATOR(pg_catalog.=) $3 END"
     "        AND ($4 IS NULL OR r.id OPERATOR(pg_catalog.=) ANY ($4))"
@@ -114,13 +116,16 @@ void rules_read(Compiler* compiler, int64 rule, const RuleIds* among) {
                       Int64GetDatum(compiler->set->tenant), Int64GetDatum(rule),
                       among == NULL ? 0 : ids_array(among)};
     char nulls[] = {' ', ' ', rule == 0 ? 'n' : ' ', among == NULL ? 'n' : ' ', '\0'};
+    const bool few = rule != 0 || among != NULL;
+    const char* query =
+        psprintf(kQuery, few ? "(r.lead_table OPERATOR(pg_catalog.||) '')" : "r.lead_table");
     MemoryContext memory = CurrentMemoryContext;
 
     OwnerScope scope;
     owner_scope_begin(&scope);
     SPI_connect();
     PushActiveSnapshot(GetLatestSnapshot());
-    int result = SPI_execute_with_args(kQuery, lengthof(types), types, values, nulls, true, 0);
+    int result = SPI_execute_with_args(query, lengthof(types), types, values, nulls, true, 0);
     if (result != SPI_OK_SELECT)
         elog(ERROR, "reading the rules failed: %s", SPI_result_code_string(result));
     read_rows(compiler, memory);
