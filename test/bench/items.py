@@ -14,6 +14,7 @@ import tempfile
 
 from claims import claim
 from listener import Listener
+from rules import rules
 from sla import sla
 from server import HERE, TOP, MeasureError, rate
 from tables import Tables
@@ -49,7 +50,7 @@ class Bench:
         """Leads per second of one cell. The variant's tables are as the caller prepared them."""
         options = self.options
         load = self.server.load(tables.database, variant, clients=clients, rules=tables.rules, sync=sync, events=events,
-                                amount=["-T", math.ceil(options.warm_up + options.seconds)])
+                                amount=["-T", math.ceil(options.warm_up + options.seconds)], script=tables.script)
         try:
             tps = rate(tables.control, load, variant, options.warm_up, options.seconds)
             load.finish()
@@ -379,4 +380,5 @@ def core(bench):
 
 
 ITEMS = {"single": single, "copy": copy, "members": members, "methods": methods, "territory": territory, "wal": wal,
-         "restart": restart, "events": events, "claim": claim, "sla": sla, "replay": replay, "core": core}
+         "restart": restart, "events": events, "claim": claim, "sla": sla,
+         "replay": replay, "rules": rules, "core": core}

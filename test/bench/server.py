@@ -150,11 +150,12 @@ class Session:
 class Load:
     """pgbench with clients that insert one lead after the other into <variant>.leads."""
 
-    def __init__(self, server, database, variant, clients, rules, sync="on", events="worker", amount=()):
+    def __init__(self, server, database, variant, clients, rules, sync="on", events="worker", amount=(),
+                 script="insert.pgbench"):
         options = f"-c search_path={variant} -c synchronous_commit={sync} -c leadroute.notify={events}"
         self.command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients),
                         "-j", str(min(clients, os.cpu_count())), *map(str, amount),
-                        "-D", f"rules={rules}", "-f", os.path.join(HERE, "insert.pgbench"), database]
+                        "-D", f"rules={rules}", "-f", os.path.join(HERE, script), database]
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         env=dict(server.env, PGOPTIONS=options))

@@ -44,6 +44,7 @@ class Tables:
         self.server = server
         self.database = database
         self.rules = rules
+        self.script = "insert.pgbench"
         server.create_database(database)
         size = {"pools": pools, "reps": reps, "rules": rules, "capped": capped}
         for variant in variants:
