@@ -4,7 +4,7 @@
 #include "check_rules.h"
 
 #include "attempt.h"
-#include "rule_chains.h"
+#include "rule_analyse.h"
 #include "rule_proof.h"
 
 extern "C" {
@@ -269,9 +269,18 @@ static const char* cost_of(const CheckedRule* rule) {
     return "bare";
 }
 
+// Can it be found by a lead's values, whichever way it holds?
+static bool is_keyed(const RuleCheck* check, const CheckedRule* rule) {
+    RuleSlots* slots = static_cast<RuleSlots*>(palloc0(sizeof(RuleSlots)));
+    const core::Predicate* asked = rule_analyse(rule->run.expression, check->lead, slots);
+    for (int i = 0; i < asked->alternatives; i++)
+        if (asked->alternative(i)->count == 0)
+            return false;
+    return true;
+}
+
 static void put_cost(const RuleCheck* check, ReturnSetInfo* rows, const CheckedRule* rule) {
-    if (IsA(rule->run.expression, Const) ||
-        rule_chains_key(rule->run.expression).kind != RuleKeyKind::none ||
+    if (IsA(rule->run.expression, Const) || is_keyed(check, rule) ||
         (rule->run.kind == CONDITION_BARE && check->count < kManyRules))
         return;
     Finding finding = {rule, "not_indexable", "proved", NULL, 0, NULL, cost_of(rule)};

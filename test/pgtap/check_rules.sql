@@ -1,6 +1,6 @@
 -- check_rules(): each finding, how sure it is, and above all what it must not claim to have proved.
 BEGIN;
-SELECT plan(84);
+SELECT plan(85);
 SET LOCAL client_min_messages = warning;
 
 DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
@@ -161,6 +161,10 @@ SELECT pg_temp.rules('false');
 SELECT is(pg_temp.found('gap'), 'gap proved @ 3', 'no rule can take any');
 SELECT pg_temp.rules('100 / company_size > 10', 'true');
 SELECT is(pg_temp.found('error not_indexable'), 'r1 error seen @ 1; r1 not_indexable proved', 'an error of a rule, with the lead, and what it costs');
+-- Among many rules: what a lead's values find costs nothing worth a word, whichever way they do.
+SELECT pg_temp.rules(VARIADIC array_agg(format('company_size BETWEEN %s AND %s', 1000 * n, 1000 * n + 10))
+    || ARRAY['source LIKE ''zz%''', 'lower(city) = ''zz'' OR phone IS NULL AND score = 1', 'city || name = ''zz''']) FROM generate_series(1, 60) n;
+SELECT is(pg_temp.found('not_indexable'), 'r63 not_indexable proved', 'ranges, prefixes, lower() and alternatives are found by values');
 SELECT pg_temp.rules('region IN (''North'', ''Nroth'')', 'product = ''Loan'' OR score = 3', 'company_size <> 77', 'NOT region = ''gone''');
 SELECT results_eq($$ SELECT rule_name, certainty, advice FROM leadroute.check_rules('leads') WHERE finding = 'unknown_value' $$, $$ VALUES
     ('r1', 'seen', 'No lead that you may see has region = ''Nroth''. Look for a misspelling, or for capitals that differ.'),
