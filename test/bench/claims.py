@@ -2,13 +2,15 @@
 claim_next() and by what else one would use.
 
   skip      SELECT … ORDER BY priority, score DESC FOR UPDATE SKIP LOCKED LIMIT 1, and an UPDATE of it
+  record    skip that keeps a record, too: who has had the lead when, and since when it had waited, in a
+            table with three indexes; no caps, rules or events
   known     UPDATE of a lead whose key is known: what no claim can beat
   graphile  the statement by which graphile-worker claims a job; npm installs it beside the server
   routed    leadroute.claim_next(), each session for a rep of its own
   app       the same by a role with no more than the level `app`
 
 Before each cell the queue is filled up again and vacuumed. That leadroute keeps a record of who had the
-lead when, and holds caps, counts against it: the others write one row.
+lead when, and holds caps, counts against it: the others but record write one row.
 
 How much longer a claim takes with a long queue is measured by one session that waits for no network, of
 skip, too: with pages that are in the log already, as they are some time after a checkpoint, committing
@@ -29,6 +31,13 @@ SCRIPTS = {
     "skip": REP + """WITH c AS MATERIALIZED (SELECT id FROM skip.leads WHERE owner_id IS NULL
         ORDER BY priority, score DESC FOR UPDATE SKIP LOCKED LIMIT 1)
         UPDATE skip.leads l SET owner_id = :rep FROM c WHERE l.id = c.id RETURNING l.id;""",
+    # the record's row of the time that the lead waited ends, and another begins
+    "record": REP + """WITH c AS MATERIALIZED (SELECT id FROM record.leads WHERE owner_id IS NULL
+        ORDER BY priority, score DESC FOR UPDATE SKIP LOCKED LIMIT 1),
+        o AS (UPDATE record.leads l SET owner_id = :rep FROM c WHERE l.id = c.id),
+        e AS (UPDATE record.assignments a SET ended_at = now() FROM c WHERE a.lead_id = c.id AND a.ended_at IS NULL
+            RETURNING a.lead_id)
+        INSERT INTO record.assignments (lead_id, rep_id, assigned_at) SELECT lead_id, :rep, now() FROM e RETURNING lead_id;""",
     # any of the latest; few are met twice
     "known": REP + """\\set id random(:newest - :leads + 1, :newest)
         UPDATE known.leads SET owner_id = :rep WHERE id = :id RETURNING id;""",
@@ -47,6 +56,7 @@ WARM_UP, CLAIMS = 100, 250
 # How many leads (jobs) wait.
 WAITING = {
     "skip": "SELECT count(*) FROM skip.leads WHERE owner_id IS NULL",
+    "record": "SELECT count(*) FROM record.assignments WHERE rep_id IS NULL AND ended_at IS NULL",
     "known": "SELECT count(*) FROM known.leads WHERE owner_id IS NULL",
     "graphile": "SELECT count(*) FROM graphile_worker._private_jobs WHERE is_available",
     "routed": """SELECT count(*) FROM leadroute.assignment
@@ -57,7 +67,7 @@ FILLED = {
         SELECT 1, 1 + floor(random() * 5), now() - random() * interval '1 day' FROM generate_series(1, {})""",
 }
 VACUUMED = {
-    "skip": "skip.leads", "known": "known.leads", "graphile": "graphile_worker._private_jobs",
+    "skip": "skip.leads", "record": "record.leads, record.assignments", "known": "known.leads", "graphile": "graphile_worker._private_jobs",
     "routed": "routed.leads, leadroute.assignment",
 }
 
@@ -69,7 +79,7 @@ class Claims:
         self.server, self.options = bench.server, bench.options
         self.database, self.leads = database, leads
         self.server.create_database(database)
-        for variant in ("skip", "known", "routed"):
+        for variant in ("skip", "record", "known", "routed"):
             self.server.script(database, "leads.sql", variant=variant)
         self.server.script(database, "claims.sql", leads=leads)
         self.control = self.server.session(database)
@@ -167,7 +177,7 @@ def claim(bench):
     """Claims out of a million leads that wait, and of a thousand."""
     many = Claims(bench, "claims_many", max(bench.options.rows, 100000))
     few = Claims(bench, "claims_few", 1000)
-    variants = ["skip", "known", "routed"]
+    variants = ["skip", "record", "known", "routed"]
     problem = many.add_graphile()
     if problem is None:
         variants.append("graphile")

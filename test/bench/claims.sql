@@ -7,6 +7,11 @@ BEGIN
     EXECUTE format('INSERT INTO %I.leads (source, name, email, phone, region, pincode, product, deal_value, score, attrs, priority)
         SELECT ''Website'', ''Anita Sharma'', ''anita@example.com'', ''+91 98200 41317'', ''Maharashtra'', ''400001'', ''Apartment'',
             5000, floor(random() * 101), ''{"campaign": "spring"}'', 1 + floor(random() * 5) FROM generate_series(1, %s)', variant, leads);
+    IF variant = 'record' THEN
+        INSERT INTO record.assignments (lead_id, assigned_at)
+        SELECT l.id, now() FROM record.leads l WHERE l.owner_id IS NULL
+            AND NOT EXISTS (SELECT FROM record.assignments a WHERE a.lead_id = l.id AND a.ended_at IS NULL);
+    END IF;
 END
 $$;
 
@@ -17,6 +22,15 @@ CREATE INDEX ON skip.leads (priority, score DESC) WHERE owner_id IS NULL;
 CREATE INDEX ON known.leads (priority, score DESC) WHERE owner_id IS NULL;
 CALL add_leads('skip', :leads);
 CALL add_leads('known', :leads);
+
+-- The same with a record.
+ALTER TABLE record.leads ADD priority integer;
+CREATE INDEX ON record.leads (priority, score DESC) WHERE owner_id IS NULL;
+CREATE TABLE record.assignments (lead_id bigint NOT NULL, rep_id bigint, assigned_at timestamptz NOT NULL, ended_at timestamptz);
+CREATE UNIQUE INDEX ON record.assignments (lead_id) WHERE ended_at IS NULL;
+CREATE INDEX ON record.assignments (rep_id) WHERE ended_at IS NULL;
+CREATE INDEX ON record.assignments (lead_id, assigned_at);
+CALL add_leads('record', :leads);
 
 ALTER TABLE routed.leads ADD priority integer;
 SELECT leadroute.attach('routed.leads');

@@ -136,6 +136,8 @@ OTHERS = [
     *(Goal("claim", f"graphile-worker / SKIP LOCKED, {clients}", ratio(tps(clients, "graphile"), tps(clients, "skip")), "", None)
       for clients in ("1", "8", "32")),
     Goal("claim", "claim_next() / SKIP LOCKED, 8, a role with the level app", ratio(tps("8", "app"), tps("8", "skip")), "", None),
+    *(Goal("claim", f"claim_next() / SKIP LOCKED with a record, {clients} clients",
+           ratio(tps(clients, "routed"), tps(clients, "record")), "", None) for clients in ("1", "8", "32")),
     *(Goal("claim", f"claim_next() a second, {clients}", tps(clients, "routed"), "", None) for clients in ("1", "8", "32")),
     *(Goal("claim", f"1,000 / 1,000,000 waiting, {name}{what}",
            ratio(of("few", variant, figure), of("many", variant, figure)), "", None)
