@@ -3,7 +3,6 @@
 #include "placement.h"
 
 extern "C" {
-#include "catalog/dependency.h"
 #include "commands/trigger.h"
 #include "commands/sequence.h"
 #include "nodes/execnodes.h"
@@ -12,7 +11,7 @@ extern "C" {
 void bulk_begin(BulkRows* rows, const char* table, int room) {
     rows->relation = table_open(get_relname_relid(table, leadroute_schema()), RowExclusiveLock);
     rows->id = bulk_column(rows, "id");
-    rows->sequence = getIdentitySequence(RelationGetRelid(rows->relation), rows->id, false);
+    rows->sequence = identity_sequence(rows->relation, rows->id);
     rows->fires = rows->relation->trigdesc != NULL && rows->relation->trigdesc->numtriggers > 1;
     rows->count = 0;
     rows->room = room;

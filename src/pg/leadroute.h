@@ -15,6 +15,7 @@ extern "C" {
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
@@ -124,6 +125,15 @@ inline void enter_indexes(ResultRelInfo* result, TupleTableSlot* slot, EState* e
                                     indexes == TU_Summarizing));
 #else
     list_free(ExecInsertIndexTuples(result, slot, executor, true, false, NULL, NIL));
+#endif
+}
+
+// The sequence behind an identity column.
+inline Oid identity_sequence(Relation table, AttrNumber column) {
+#if LR_PG17_GE
+    return getIdentitySequence(table, column, false);
+#else
+    return getIdentitySequence(RelationGetRelid(table), column, false);
 #endif
 }
 
