@@ -42,7 +42,7 @@ BEGIN
     RETURN result;
 END \$\$;
 CREATE FUNCTION state() RETURNS text LANGUAGE sql AS \$\$
-    SELECT md5(string_agg(concat(t, (SELECT jsonb_agg(s ORDER BY s.name) FROM leadroute._stat(t) s WHERE s.name NOT IN ('rebuilds', 'events_sent', 'events_pending', 'worker_lag')), (SELECT jsonb_agg(m) FROM leadroute._pool_memory(t) m),
+    SELECT md5(string_agg(concat(t, (SELECT jsonb_agg(s ORDER BY s.name) FROM leadroute._stat(t) s WHERE s.name <> 'rebuilds' AND s.name NOT LIKE 'event%'), (SELECT jsonb_agg(m) FROM leadroute._pool_memory(t) m),
         (SELECT jsonb_agg(m) FROM leadroute._day_memory(t) m), (SELECT count(*) FROM leadroute.assignment), (SELECT count(*) FROM leadroute.alert), (SELECT last_value FROM lead_id_seq)), ''))
     FROM unnest('{@{[join ',', @tenants]}}'::bigint[]) t
 \$\$;
