@@ -41,6 +41,21 @@ static FmgrInfo* implementation(FmgrInfo* gate) {
     return info;
 }
 
+void require_level(int64 tenant, const char* levels) {
+    NameData caller;
+    namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
+    Oid types[] = {NAMEOID, INT8OID, TEXTOID};
+    Datum values[] = {NameGetDatum(&caller), Int64GetDatum(tenant), CStringGetTextDatum(levels)};
+    OwnerScope owner;
+    owner_scope_begin(&owner);
+    SPI_connect();
+    if (SPI_execute_with_args("SELECT leadroute._require_for($1, $2, $3::text[])", 3, types, values,
+                              NULL, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "cannot read leadroute.access");
+    SPI_finish();
+    owner_scope_end(&owner);
+}
+
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_for_caller);
 

@@ -311,14 +311,6 @@ static void put_value(const Names* names, const Var* column, Oid type, Datum val
     put(names->check, names->rows, &finding);
 }
 
-static bool is_equality(Oid operation) {
-    ListCell* cell;
-    foreach (cell, get_op_btree_interpretation(operation))
-        if (static_cast<OpBtreeInterpretation*>(lfirst(cell))->strategy == BTEqualStrategyNumber)
-            return true;
-    return false;
-}
-
 static void put_values(const Names* names, Node* side, Node* constant) {
     while (IsA(side, RelabelType))
         side = reinterpret_cast<Node*>(reinterpret_cast<RelabelType*>(side)->arg);
@@ -430,22 +422,6 @@ static void check_rules(RuleCheck* check, ReturnSetInfo* rows) {
     rules_free(check->set);
 }
 
-// The level that check_rules() takes; LR012 without it.
-static void require_level(int64 tenant) {
-    NameData caller;
-    namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
-    Oid types[] = {NAMEOID, INT8OID};
-    Datum values[] = {NameGetDatum(&caller), Int64GetDatum(tenant)};
-    OwnerScope owner;
-    owner_scope_begin(&owner);
-    SPI_connect();
-    if (SPI_execute_with_args("SELECT leadroute._require_for($1, $2, '{manager}')", 2, types,
-                              values, NULL, true, 1) != SPI_OK_SELECT)
-        elog(ERROR, "cannot read leadroute.access");
-    SPI_finish();
-    owner_scope_end(&owner);
-}
-
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_check_conditions);
 
@@ -456,7 +432,7 @@ PG_FUNCTION_INFO_V1(leadroute_check_conditions);
 Datum leadroute_check_conditions(PG_FUNCTION_ARGS) {
     shared_require();
     int64 tenant = PG_GETARG_INT64(1);
-    require_level(tenant);
+    require_level(tenant, "{manager}");
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
     ReturnSetInfo* rows = start_rows(fcinfo);
     RuleCheck check = {};

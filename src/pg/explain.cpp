@@ -138,22 +138,6 @@ static void explain(ReturnSetInfo* rows, LeadTable* table, Lead* lead) {
     rules_free(rules->rules);
 }
 
-// The level that explain() takes; LR012 without it.
-static void require_level(int64 tenant) {
-    NameData caller;
-    namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
-    Oid types[] = {NAMEOID, INT8OID};
-    Datum values[] = {NameGetDatum(&caller), Int64GetDatum(tenant)};
-    OwnerScope owner;
-    owner_scope_begin(&owner);
-    SPI_connect();
-    if (SPI_execute_with_args("SELECT leadroute._require_for($1, $2, '{app,manager}')", 2, types,
-                              values, NULL, true, 1) != SPI_OK_SELECT)
-        elog(ERROR, "cannot read leadroute.access");
-    SPI_finish();
-    owner_scope_end(&owner);
-}
-
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_explain_lead);
 
@@ -163,7 +147,7 @@ PG_FUNCTION_INFO_V1(leadroute_explain_lead);
 // one). An explained lead's tenant column is of no account: `tenant` is.
 Datum leadroute_explain_lead(PG_FUNCTION_ARGS) {
     shared_require();
-    require_level(PG_GETARG_INT64(1));
+    require_level(PG_GETARG_INT64(1), "{app,manager}");
     Jsonb* given = PG_GETARG_JSONB_P(3);
     if (!JB_ROOT_IS_OBJECT(given))
         ereport(ERROR,

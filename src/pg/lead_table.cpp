@@ -8,7 +8,6 @@
 
 extern "C" {
 #include "catalog/pg_proc.h"
-#include "utils/uuid.h"
 }
 
 constexpr int kTenantsKept = 64;
@@ -50,29 +49,6 @@ static void refuse(Relation relation, const char* detail) {
                            RelationGetRelationName(relation)),
                     errdetail("%s", detail),
                     errhint("Call leadroute.detach() and leadroute.attach() again.")));
-}
-
-bool owner_kind_of(Oid type, OwnerKind* kind) {
-    switch (getBaseType(type)) {
-    case INT2OID:
-        *kind = OwnerKind::int2;
-        return true;
-    case INT4OID:
-        *kind = OwnerKind::int4;
-        return true;
-    case INT8OID:
-        *kind = OwnerKind::int8;
-        return true;
-    case TEXTOID:
-    case VARCHAROID:
-        *kind = OwnerKind::text;
-        return true;
-    case UUIDOID:
-        *kind = OwnerKind::uuid;
-        return true;
-    default:
-        return false;
-    }
 }
 
 // Does another BEFORE ROW INSERT trigger run after ours?
@@ -430,75 +406,11 @@ TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantK
     return tenant;
 }
 
-// --- owners ---
-
-bool owner_of(OwnerKind kind, int64 rep, const char* ref, Datum* owner) {
-    switch (kind) {
-    case OwnerKind::int2:
-        *owner = Int16GetDatum((int16)rep);
-        return rep <= PG_INT16_MAX;
-    case OwnerKind::int4:
-        *owner = Int32GetDatum((int32)rep);
-        return rep <= PG_INT32_MAX;
-    case OwnerKind::int8:
-        *owner = Int64GetDatum(rep);
-        return true;
-    default:
-        break;
-    }
-    if (ref != NULL)
-        *owner = kind == OwnerKind::uuid ? DirectFunctionCall1(uuid_in, CStringGetDatum(ref))
-                                         : CStringGetTextDatum(ref);
-    return ref != NULL;
-}
+// --- the owner a rep stands for ---
 
 bool owner_from_rep(const LeadTable* table, const TenantRules* rules, int64 rep, Datum* owner) {
     const RefEntry* entry = NULL;
     if (ref_need(table->owner_kind) != RefNeed::none)
         entry = static_cast<const RefEntry*>(hash_search(rules->refs, &rep, HASH_FIND, NULL));
     return owner_of(table->owner_kind, rep, entry == NULL ? NULL : entry->ref, owner);
-}
-
-static bool rep_by_ref(int64 tenant, Datum owner, OwnerKind kind, int64* rep) {
-    OwnerScope scope;
-    owner_scope_begin(&scope);
-    SPI_connect();
-    PushActiveSnapshot(GetLatestSnapshot());
-    bool by_uuid = kind == OwnerKind::uuid;
-    Oid types[] = {INT8OID, TEXTOID};
-    Datum text = by_uuid
-                     ? CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out, owner)))
-                     : owner;
-    Datum values[] = {Int64GetDatum(tenant), text};
-    int result = SPI_execute_with_args(
-        by_uuid ? "SELECT id FROM leadroute.rep WHERE tenant = $1"
-                  " AND lower(replace(ref, '-', '')) = replace($2, '-', '')"
-                : "SELECT id FROM leadroute.rep WHERE tenant = $1 AND ref = $2",
-        2, types, values, NULL, true, 1);
-    bool found = result == SPI_OK_SELECT && SPI_processed == 1;
-    if (found) {
-        bool isnull;
-        *rep =
-            DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-    }
-    PopActiveSnapshot();
-    SPI_finish();
-    owner_scope_end(&scope);
-    return found;
-}
-
-bool rep_from_owner(const LeadTable* table, int64 tenant, Datum owner, int64* rep) {
-    switch (table->owner_kind) {
-    case OwnerKind::int2:
-        *rep = DatumGetInt16(owner);
-        return true;
-    case OwnerKind::int4:
-        *rep = DatumGetInt32(owner);
-        return true;
-    case OwnerKind::int8:
-        *rep = DatumGetInt64(owner);
-        return true;
-    default:
-        return rep_by_ref(tenant, owner, table->owner_kind, rep);
-    }
 }

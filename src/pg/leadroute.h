@@ -128,6 +128,32 @@ inline void enter_indexes(ResultRelInfo* result, TupleTableSlot* slot, EState* e
 #endif
 }
 
+// What an operator means to the families of ordered indexes that it belongs to.
+#if LR_PG18_GE
+using OperatorMeaning = OpIndexInterpretation;
+inline List* operator_meanings(Oid operation) {
+    return get_op_index_interpretation(operation);
+}
+inline bool means_equal(const OperatorMeaning* meaning) {
+    return meaning->cmptype == COMPARE_EQ;
+}
+#else
+using OperatorMeaning = OpBtreeInterpretation;
+inline List* operator_meanings(Oid operation) {
+    return get_op_btree_interpretation(operation);
+}
+inline bool means_equal(const OperatorMeaning* meaning) {
+    return meaning->strategy == BTEqualStrategyNumber;
+}
+#endif
+inline bool is_equality(Oid operation) {
+    ListCell* cell;
+    foreach (cell, operator_meanings(operation))
+        if (means_equal(static_cast<const OperatorMeaning*>(lfirst(cell))))
+            return true;
+    return false;
+}
+
 // The sequence behind an identity column.
 inline Oid identity_sequence(Relation table, AttrNumber column) {
 #if LR_PG17_GE
@@ -202,6 +228,9 @@ struct OwnerScope {
 };
 void owner_scope_begin(OwnerScope* scope);
 void owner_scope_end(OwnerScope* scope);
+
+// caller.cpp: raises LR012 unless who calls has one of the levels ("{app,manager}") for the tenant.
+void require_level(int64 tenant, const char* levels);
 
 // LR014 unless this library works with the extension as it was created or updated (version.cpp).
 void version_require(void);

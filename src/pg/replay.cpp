@@ -59,22 +59,6 @@ static void put_all(ReturnSetInfo* rows, const Replay* replay) {
     MemoryContextDelete(scratch);
 }
 
-// The level that replay() takes; LR012 without it.
-static void require_level(int64 tenant) {
-    NameData caller;
-    namestrcpy(&caller, GetUserNameFromId(GetUserId(), false));
-    Oid types[] = {NAMEOID, INT8OID};
-    Datum values[] = {NameGetDatum(&caller), Int64GetDatum(tenant)};
-    OwnerScope owner;
-    owner_scope_begin(&owner);
-    SPI_connect();
-    if (SPI_execute_with_args("SELECT leadroute._require_for($1, $2, '{manager}')", 2, types,
-                              values, NULL, true, 1) != SPI_OK_SELECT)
-        elog(ERROR, "cannot read leadroute.access");
-    SPI_finish();
-    owner_scope_end(&owner);
-}
-
 extern "C" {
 PG_FUNCTION_INFO_V1(leadroute_replay);
 
@@ -82,11 +66,14 @@ PG_FUNCTION_INFO_V1(leadroute_replay);
 // (lead_id, then_rep, then_rule, now_rep, now_rule, changed, reason, value, filled)
 Datum leadroute_replay(PG_FUNCTION_ARGS) {
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                        errmsg("a lead table and a tenant are needed")));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+             errmsg("a lead table and a tenant are needed"), errdetail("One of them is NULL."),
+             errhint("leadroute.lead_table lists the tables; who has one company has tenant 0.")));
     shared_require();
     int64 tenant = PG_GETARG_INT64(1);
-    require_level(tenant);
+    require_level(tenant, "{manager}");
     ReturnSetInfo* rows = start_rows(fcinfo);
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
     MemoryContext memory =

@@ -212,12 +212,11 @@ static void add_boundary(Gathering* gathering, const OpExpr* call) {
         (OidIsValid(call->inputcollid) && call->inputcollid != DEFAULT_COLLATION_OID &&
          call->inputcollid != C_COLLATION_OID))
         return;
-    List* meanings = get_op_btree_interpretation(operation);
+    List* meanings = operator_meanings(operation);
     Boundaries* at = meanings == NIL ? NULL : boundaries_of(gathering, column);
     if (at == NULL || at->count == kMaxBoundaries)
         return;
-    const OpBtreeInterpretation* meaning =
-        static_cast<const OpBtreeInterpretation*>(linitial(meanings));
+    const OperatorMeaning* meaning = static_cast<const OperatorMeaning*>(linitial(meanings));
     Oid type = reinterpret_cast<Const*>(right)->consttype;
     if (at->side == NULL) {
         at->side = reinterpret_cast<Expr*>(left);

@@ -175,14 +175,9 @@ static bool contains(const ScalarArrayOpExpr* list, const Datum* values, int cou
 }
 
 static bool list_implied(List* clauses, const ScalarArrayOpExpr* list) {
-    List* meanings = get_op_btree_interpretation(list->opno);
-    bool equality = false;
-    ListCell* cell;
-    foreach (cell, meanings)
-        equality |=
-            static_cast<OpBtreeInterpretation*>(lfirst(cell))->strategy == BTEqualStrategyNumber;
-    if (!equality)
+    if (!is_equality(list->opno))
         return false;
+    ListCell* cell;
     foreach (cell, clauses) {
         Datum* values;
         int count;
