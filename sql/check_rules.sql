@@ -10,25 +10,6 @@ CREATE FUNCTION leadroute._check_conditions(lead regclass, tenant bigint, sample
 COMMENT ON FUNCTION leadroute._check_conditions(regclass, bigint, integer) IS
     'What the conditions of the table''s active rules show by themselves and against the latest leads, as many as sample says, of those the caller may read; besides findings, value (what a condition asks a column, in detail, to be; its type in certainty) and leads (how many were looked at). Changes nothing. Raises LR012 without the level manager.';
 
-CREATE FUNCTION leadroute._check_table_for(caller name, lead_table text, tenant bigint,
-    OUT relation regclass, OUT tenant_column name)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    attachment leadroute.lead_table;
-BEGIN
-    PERFORM leadroute._require_for(caller, tenant, '{manager}');
-    attachment := leadroute._require_attached(lead_table);
-    relation := leadroute._lead_relation(attachment.id);
-    tenant_column := attachment.tenant_column;
-END
-$$;
-COMMENT ON FUNCTION leadroute._check_table_for(name, text, bigint) IS '_check_table() of a role.';
-CREATE FUNCTION leadroute._check_table(lead_table text, tenant bigint, OUT relation regclass, OUT tenant_column name)
-    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
-COMMENT ON FUNCTION leadroute._check_table(text, bigint) IS
-    'The relation to check the rules of; raises LR002, and LR012 without the level manager.';
-
 CREATE FUNCTION leadroute._able_pools(tenant bigint, by_ref boolean)
     RETURNS TABLE (pool text, members bigint, able bigint, heir text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -204,7 +185,7 @@ DECLARE
     findings jsonb;
     asked_values jsonb;
 BEGIN
-    SELECT t.* INTO asked FROM leadroute._check_table(check_rules.lead_table, check_rules.tenant) t;
+    SELECT t.* INTO asked FROM leadroute._managed_table(check_rules.lead_table, check_rules.tenant) t;
     IF sample IS NULL OR sample < 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'LR005', MESSAGE = 'the sample is not a number of leads',
             DETAIL = format('Given is %s.', coalesce(sample::text, 'NULL')),
@@ -219,4 +200,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION leadroute.check_rules(text, integer, bigint) IS
-    'What is wrong with the active rules of a lead table, as this transaction sees them: one row for each finding, by position, those of the whole table last (rule is NULL). finding: broken (takes no leads: does not compile, its author is gone or lacks a right), contradiction (no lead can match), unreachable (earlier rules, in other_rules, take all of its leads), error (it raised one for the lead in witness), empty_target (nobody can receive its leads; also the fallback pool), dead_end (nobody where it overflows to), overlap (the lead in witness fits, but an earlier rule with another target takes it), unknown_value (the condition asks for a value that no lead has), not_indexable (each lead is checked against it, with what that costs; of cheap ones only where there are 50 rules), gap (no rule takes the lead in witness, and there is no fallback pool), not_checked (what was left out). certainty: proved (true whatever leads come), or seen (in the leads that are there). At most 8 other_rules. advice says what to do. A rule with a period of validity, a territory, needs that are computed, or a condition that is stable or may raise an error is never taken to hide another. Looks at the latest leads by key, sample of them (0: none), with the caller''s rights: needs SELECT on the lead table; at 20 million conditions it stops; unknown_value scans the table once for each column with values in a condition. Changes nothing and takes no locks but ACCESS SHARE on the lead table. Takes the level manager. Raises LR002 for a table that is not attached, LR005, LR012.';
+    'What is wrong with the active rules of a lead table, as this transaction sees them: one row for each finding, by position, those of the whole table last (rule is NULL). finding: broken (takes no leads: does not compile, its author is gone or lacks a right), contradiction (no lead can match), unreachable (earlier rules, in other_rules, take all of its leads), error (it raised one for the lead in witness), empty_target (nobody can receive its leads; also the fallback pool), dead_end (nobody where it overflows to), overlap (the lead in witness fits, but an earlier rule with another target takes it), unknown_value (the condition asks for a value that no lead has), not_indexable (each lead is checked against it, with what that costs; of cheap ones only where there are 50 rules), gap (no rule takes the lead in witness, and there is no fallback pool), not_checked (what was left out). certainty: proved (true whatever leads come), or seen (in the leads that are there). At most 8 other_rules. advice says what to do. A rule with a period of validity, a territory, needs that are computed, or a condition that is stable or may raise an error is never taken to hide another. Looks at the latest leads by key, sample of them (0: none), with the caller''s rights: needs SELECT on the lead table; at 20 million conditions it stops; unknown_value scans the table once for each column with values in a condition. Changes nothing and takes no locks but ACCESS SHARE on the lead table. Takes the level manager. Raises LR002 for a table that is not attached, LR005 for a table without leads of the tenant and a sample that is no number, LR012.';

@@ -63,7 +63,7 @@ GRANT EXECUTE ON FUNCTION
     leadroute._pool_rows(bigint), leadroute._stat_rows(bigint), leadroute._in_flight(),
     leadroute._explain_lead(text, jsonb, bigint), leadroute._explain(regclass, bigint, record, jsonb),
     leadroute._explain_words(text, bigint, jsonb), leadroute._rules_to_restore(text, timestamptz, bigint),
-    leadroute._replay_table(text, bigint), leadroute._replay(regclass, bigint, timestamptz, timestamptz)
+    leadroute._managed_table(text, bigint), leadroute._replay(regclass, bigint, timestamptz, timestamptz)
 TO PUBLIC;
 -- For users with a level; schema USAGE is granted with it.
 GRANT EXECUTE ON FUNCTION
@@ -102,6 +102,6 @@ TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE leadroute.sweep(integer, interval) TO PUBLIC;
 -- check_rules(), and what it asks with its caller's rights.
 GRANT EXECUTE ON FUNCTION leadroute.check_rules(text, integer, bigint),
-    leadroute._check_table(text, bigint), leadroute._check_conditions(regclass, bigint, integer),
+    leadroute._check_conditions(regclass, bigint, integer),
     leadroute._check_words(text, bigint, jsonb), leadroute._check_values(regclass, name, bigint, jsonb)
 TO PUBLIC;

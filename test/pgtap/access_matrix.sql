@@ -186,7 +186,7 @@ SELECT is(pg_temp.outcome('lr_usage', call), 'LR012', 'denied: ' || call) FROM u
     'SELECT leadroute._touch(''leads'', ''1'', ''call'', NULL, NULL, 0)', 'SELECT leadroute._close(''leads'', ''1'', ''won'', NULL, 0)',
     'SELECT leadroute._explain_lead(''leads'', ''{}'', 0)', 'SELECT * FROM leadroute._explain_words(''leads'', 0, ''[{}]'')',
     'SELECT * FROM leadroute._explain(''public.leads'', 0, ROW(1)::record, ''{}'')',
-    'SELECT leadroute._check_table(''leads'', 0)', 'SELECT * FROM leadroute._check_words(''leads'', 0, ''[]'')',
+    'SELECT leadroute._managed_table(''leads'', 0)', 'SELECT * FROM leadroute._check_words(''leads'', 0, ''[]'')',
     'SELECT * FROM leadroute._check_conditions(''public.leads'', 0, 10)']) call;
 SELECT is(pg_temp.outcome('lr_other', call), 'LR012', 'denied in another tenant: ' || call) FROM unnest(ARRAY[
     'SELECT * FROM leadroute._pool_rows(0)', 'SELECT * FROM leadroute._stat_rows(0)', 'SELECT leadroute._require(0, ''admin'')',

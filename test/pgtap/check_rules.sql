@@ -1,6 +1,6 @@
 -- check_rules(): each finding, how sure it is, and above all what it must not claim to have proved.
 BEGIN;
-SELECT plan(85);
+SELECT plan(86);
 SET LOCAL client_min_messages = warning;
 
 DO $$ BEGIN PERFORM leadroute.create_lead_table('public.leads'); END $$;
@@ -236,6 +236,7 @@ SELECT is_empty($$ SELECT * FROM leadroute.check_rules('Lead''s', tenant => 8) W
 
 SELECT throws_ok($$ SELECT * FROM leadroute.check_rules('nowhere') $$, 'LR002');
 SELECT throws_ok($$ SELECT * FROM leadroute.check_rules('leads', -1) $$, 'LR005');
+SELECT throws_like($$ SELECT * FROM leadroute.check_rules('leads', tenant => 7) $$, '%has no leads of tenant 7%', 'a table without a tenant column');
 CREATE ROLE lr_manager;
 CREATE ROLE lr_app;
 DO $$ BEGIN PERFORM leadroute.grant_access('lr_app', 'app'); PERFORM leadroute.grant_access('lr_manager', 'manager'); END $$;

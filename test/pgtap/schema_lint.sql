@@ -156,8 +156,8 @@ $$, ARRAY['_after_pending', '_restoring', '_place',
         '_name_problem', '_skill_problem', '_claim_problem', '_territory_users', '_sla_policy_users', '_sla_advice', '_sla_time_problem', '_check_location_column', '_check_value', '_is_time_zone', '_on_conflict', '_lead_relation', '_require_attached', '_missing', '_missing_fallback', '_users_of', '_territory_users', '_skill_problem',
         -- what they give depends on who calls
         '_everywhere', '_my_tenants', '_my_reps', '_my_pools', '_my_claim_pools', '_my_lead_tables', '_require', '_require_rep', '_pool_rows', '_stat_rows',
-        '_explain_lead', '_explain', '_explain_words', '_rules_to_restore', '_require_restorable', '_rule_content', '_write_rules', '_rule_version', '_replay_table', '_replay',
-        '_check_table', '_check_conditions', '_check_values', '_check_words', 'check_rules',
+        '_explain_lead', '_explain', '_explain_words', '_rules_to_restore', '_require_restorable', '_rule_content', '_write_rules', '_rule_version', '_replay',
+        '_managed_table', '_check_conditions', '_check_values', '_check_words', 'check_rules',
         -- for roles with a level; test/pgtap/access_matrix.sql calls each
         'why', 'why_json', 'pool_state', 'stat', 'verify', 'health', 'explain', 'rules_as_of', 'restore_rules', 'rule_version', 'replay', 'replay_summary', 'reassign', 'release', 'route', 'credit_back',
         'touch', '_touch', 'close', '_close', 'sweep', 'events_since', 'event_cursor', 'acknowledge', 'schedule_sweep', 'unschedule_sweep', 'sign_in', 'sign_out', 'heartbeat',
