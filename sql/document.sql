@@ -142,7 +142,7 @@ DECLARE
     problem text;
 BEGIN
     problem := CASE WHEN jsonb_typeof(document) IS DISTINCT FROM 'object' THEN '$: the document is no JSON object'
-        WHEN document -> 'leadroute' IS DISTINCT FROM '1' THEN format('$.leadroute: the form of the document is %s, not 1', coalesce(document ->> 'leadroute', 'missing'))
+        WHEN document -> 'leadroute' IS DISTINCT FROM '1' THEN coalesce('$.leadroute: the form of the document is ' || (document ->> 'leadroute') || ', not 1', '$.leadroute is missing: the form of the document')
         WHEN document ? 'lead_table' AND jsonb_typeof(document -> 'lead_table') <> 'string' THEN '$.lead_table: this is no text'
         ELSE (SELECT min(CASE WHEN p.section IS NULL AND d.key NOT IN ('leadroute', 'lead_table') THEN format('$.%s: there is no such section', d.key)
                 WHEN p.section IS NOT NULL AND jsonb_typeof(d.value) <> 'array' THEN format('$.%s: this is no list', d.key) END)

@@ -74,6 +74,14 @@ Datum leadroute_replay(PG_FUNCTION_ARGS) {
     shared_require();
     int64 tenant = PG_GETARG_INT64(1);
     require_level(tenant, "{manager}");
+    TimestampTz since = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2);
+    TimestampTz until = PG_ARGISNULL(3) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(3);
+    if (since > until)
+        ereport(ERROR,
+                (errcode(ERRCODE_LR_CONFIGURATION), errmsg("until is before since"),
+                 errdetail("No lead arrived at or after %s and before %s.",
+                           pstrdup(timestamptz_to_str(since)), pstrdup(timestamptz_to_str(until))),
+                 errhint("Exchange them.")));
     ReturnSetInfo* rows = start_rows(fcinfo);
     Relation relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
     MemoryContext memory =
@@ -83,8 +91,8 @@ Datum leadroute_replay(PG_FUNCTION_ARGS) {
     replay.relation = relation;
     replay.table = lead_table_of(relation);
     replay.key = {MyDatabaseId, placement(RelationGetRelid(relation), tenant), tenant};
-    replay.since = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2);
-    replay.until = PG_ARGISNULL(3) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(3);
+    replay.since = since;
+    replay.until = until;
     replay_read(&replay);
     replay_walk(&replay);
     put_all(rows, &replay);

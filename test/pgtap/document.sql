@@ -1,6 +1,6 @@
 -- export_rules() and import_rules(): a document and back is the same document, an unchanged one changes
 -- nothing, a changed one makes the configuration equal to it, and what is no document is refused with its path.
-SELECT plan(41);
+SELECT plan(42);
 SET client_min_messages = warning;
 
 DO $$ BEGIN PERFORM leadroute.create_lead_table('leads'), leadroute.create_lead_table('calls'); END $$;
@@ -115,6 +115,7 @@ SELECT is((SELECT count(*) FROM leadroute.rep WHERE tenant = 0), 4::bigint, 'and
 SELECT throws_ok(format('SELECT pg_temp.import(%L)', r.document), 'LR015', r.message, r.message)
 FROM (SELECT jsonb_set(k.document::jsonb, c.path, c.value::jsonb), c.message FROM kept k, (VALUES
     ('{leadroute}'::text[], '2', '$.leadroute: the form of the document is 2, not 1'),
+    ('{leadroute}', 'null', '$.leadroute is missing: the form of the document'),
     ('{extra}', '[]', '$.extra: there is no such section'),
     ('{pools}', '{}', '$.pools: this is no list'),
     ('{pools,0}', '1', '$.pools[0]: this is no object'),

@@ -108,6 +108,9 @@ is($session->query("SELECT rep, then_leads = now_leads, then_value IS NOT DISTIN
 is($session->query("SELECT sum(now_leads) FROM leadroute.replay_summary('leads')"), $leads, 'and are of all leads');
 cmp_ok($session->query("SELECT sum(caps_filled) FROM leadroute.replay_summary('leads')"), '>', 3, 'caps were filled');
 is($session->query('BEGIN READ ONLY') . $session->query("SELECT count(*) FROM leadroute.replay('leads')") . $session->query('COMMIT'), $leads, 'also in a READ ONLY transaction');
+sqlstate_is($node, "SELECT * FROM leadroute.replay($$_[0])", $_->[1], "refused: $_->[2]")
+  for ["'nowhere'", 'LR002', 'no lead table'], ["'leads', '2024-05-08', '2024-05-07'", 'LR005', 'the end before the start'],
+  ["'leads', tenant => 7", 'LR005', 'a tenant that the table cannot have'], ["'leads', tenant => NULL", 'LR005', 'no tenant'];
 
 # ---- a draft ---------------------------------------------------------------------------------------
 
