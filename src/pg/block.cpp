@@ -77,50 +77,34 @@ void block_copy_wider(TenantBlock* to, TenantBlock* from, int32 aside_reps, int3
            sizeof(AsideMember) * from->aside_member_count);
 }
 
-int32 block_find_pool(TenantBlock* block, int32 id) {
-    int32 low = 0, high = block->pool_count - 1;
-    while (low <= high) {
-        int32 middle = low + (high - low) / 2;
-        int32 found = block->pool(middle)->id;
+// The place of `id` among those from low to before end, which stand in the order of id_at(place);
+// -1 if it is not there.
+template <typename IdAt> static int32 find(int32 low, int32 end, int64 id, IdAt id_at) {
+    while (low < end) {
+        int32 middle = low + (end - low) / 2;
+        int64 found = id_at(middle);
         if (found == id)
             return middle;
         if (found < id)
             low = middle + 1;
         else
-            high = middle - 1;
+            end = middle;
     }
     return -1;
 }
 
+int32 block_find_pool(TenantBlock* block, int32 id) {
+    return find(0, block->pool_count, id, [=](int32 at) { return block->pool(at)->id; });
+}
+
 int32 block_find_rep(TenantBlock* block, int64 id) {
-    int32 low = 0, high = block->rep_count - 1;
-    while (low <= high) {
-        int32 middle = low + (high - low) / 2;
-        int64 found = block->rep(middle)->id;
-        if (found == id)
-            return middle;
-        if (found < id)
-            low = middle + 1;
-        else
-            high = middle - 1;
-    }
-    return -1;
+    return find(0, block->rep_count, id, [=](int32 at) { return block->rep(at)->id; });
 }
 
 int32 block_find_member(TenantBlock* block, int32 pool, int64 rep) {
     PoolState* p = block->pool(pool);
-    int32 low = p->first_member, high = low + p->queue.member_count - 1;
-    while (low <= high) {
-        int32 middle = low + (high - low) / 2;
-        int64 found = block->tag(middle)->id;
-        if (found == rep)
-            return middle;
-        if (found < rep)
-            low = middle + 1;
-        else
-            high = middle - 1;
-    }
-    return -1;
+    return find(p->first_member, p->first_member + p->queue.member_count, rep,
+                [=](int32 at) { return block->tag(at)->id; });
 }
 
 int32 block_find_member_of(TenantBlock* block, int32 pool, int64 rep) {
