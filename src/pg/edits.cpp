@@ -11,6 +11,10 @@
 #include "transaction.h"
 #include "trigger_call.h"
 
+extern "C" {
+#include "utils/datum.h"
+}
+
 static int64 tenant_column(const TriggerData* data, HeapTuple tuple) {
     AttrNumber number = get_attnum(RelationGetRelid(data->tg_relation), "tenant");
     if (number == InvalidAttrNumber)
@@ -39,9 +43,34 @@ static void note_rules(const TriggerData* data, HeapTuple tuple, int64 tenant) {
     }
 }
 
+static bool update_keeps(const TriggerData* data, const char* column) {
+    AttrNumber number = get_attnum(RelationGetRelid(data->tg_relation), column);
+    TupleDesc columns = RelationGetDescr(data->tg_relation);
+    Form_pg_attribute attribute = TupleDescAttr(columns, number - 1);
+    bool no_old, no_new;
+    Datum old = heap_getattr(data->tg_trigtuple, number, columns, &no_old);
+    Datum made = heap_getattr(data->tg_newtuple, number, columns, &no_new);
+    return no_old == no_new &&
+           (no_old || datum_image_eq(old, made, attribute->attbyval, attribute->attlen));
+}
+
+// A block knows which policy a rule names, and nothing else of it.
+static bool blocks_have_it(const TriggerData* data, HeapTuple tuple) {
+    if (restore_running() || strcmp(RelationGetRelationName(data->tg_relation), "rule") != 0)
+        return true;
+    if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+        return !update_keeps(data, "tenant") || !update_keeps(data, "id") ||
+               !update_keeps(data, "sla");
+    AttrNumber sla = get_attnum(RelationGetRelid(data->tg_relation), "sla");
+    return !heap_attisnull(tuple, sla, RelationGetDescr(data->tg_relation));
+}
+
 static void config_row(const TriggerData* data, HeapTuple tuple) {
     int64 tenant = tenant_column(data, tuple);
-    config_changed(tenant, false);
+    if (blocks_have_it(data, tuple))
+        config_changed(tenant, false);
+    else
+        rules_changed(tenant);
     note_rules(data, tuple, tenant);
     // who is restored has not joined: the record says where everybody stands
     if (restore_running())

@@ -317,12 +317,6 @@ static void compile_value(const LeadTable* table, const TenantRules* tenant, Rel
         lead_value_compile(tenant->rules, relation, table->name, table->value, table->value_author);
 }
 
-static void compile(LeadTable* table, TenantRules* tenant, Relation relation) {
-    tenant->rules = rules_compile(relation, table->id, tenant->key.tenant, tenant->context);
-    read_around(table, tenant);
-    compile_value(table, tenant, relation);
-}
-
 TenantRules* lead_table_rehearse(LeadTable* table, Relation relation, const TenantKey* key) {
     TenantRules* tenant = static_cast<TenantRules*>(palloc0(sizeof(TenantRules)));
     tenant->context = CurrentMemoryContext;
@@ -343,8 +337,7 @@ static void unlink_tenant(LeadTable* table, TenantRules* tenant) {
 
 static void drop_tenant(LeadTable* table, TenantRules* tenant) {
     unlink_tenant(table, tenant);
-    if (tenant->rules != NULL)
-        rules_free(tenant->rules);
+    rules_free(tenant->rules);
     MemoryContextDelete(tenant->context);
 }
 
@@ -367,7 +360,38 @@ static TenantRules* find_tenant(LeadTable* table, const TenantKey* key) {
 uint64 tenant_generation(const TenantKey* key) {
     TenantSlot* slot = config_is_draft(key->tenant) ? slot_find(key) : tenant_ready(key);
     return slot == NULL ? pg_atomic_read_u64(&shared->generation)
+                        : pg_atomic_read_u64(&slot->rules_generation);
+}
+
+// What the rest of it is known by.
+static uint64 around_generation(const TenantKey* key) {
+    TenantSlot* slot = slot_find(key);
+    return slot == NULL ? pg_atomic_read_u64(&shared->generation)
                         : pg_atomic_read_u64(&slot->wanted_generation);
+}
+
+// What is known of the tenant without its rules, as far as it is still so: it is in no list.
+static TenantRules* known_around(LeadTable* table, TenantRules* known, const TenantKey* key) {
+    uint64 around = around_generation(key);
+    if (known != NULL && known->around == around && known->serial == config_serial()) {
+        unlink_tenant(table, known);
+        rules_free(known->rules);
+        known->rules = NULL;
+        MemoryContextSetParent(known->context, CurrentMemoryContext);
+        return known;
+    }
+    if (known != NULL)
+        drop_tenant(table, known);
+    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "leadroute tenant's rules",
+                                                  ALLOCSET_SMALL_SIZES);
+    TenantRules* made =
+        static_cast<TenantRules*>(MemoryContextAllocZero(context, sizeof(TenantRules)));
+    made->context = context;
+    made->key = *key;
+    made->serial = config_serial();
+    read_around(table, made);
+    made->around = around;
+    return made;
 }
 
 TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantKey* key,
@@ -382,23 +406,17 @@ TenantRules* lead_table_rules(LeadTable* table, Relation relation, const TenantK
         tenant->checked_for = frame->number;
         return tenant;
     }
-    if (tenant != NULL)
-        drop_tenant(table, tenant);
+    tenant = known_around(table, tenant, key);
+    tenant->rules = rules_compile(relation, table->id, key->tenant, tenant->context);
+    compile_value(table, tenant, relation);
     if (table->tenant_count >= kTenantsKept) {
         TenantRules* oldest = table->tenants;
         while (oldest->next != NULL)
             oldest = oldest->next;
         drop_tenant(table, oldest);
     }
-    MemoryContext context =
-        AllocSetContextCreate(table->context, "leadroute tenant's rules", ALLOCSET_SMALL_SIZES);
-    tenant = static_cast<TenantRules*>(MemoryContextAllocZero(context, sizeof(TenantRules)));
-    tenant->context = context;
-    tenant->key = *key;
-    uint64 serial = config_serial();
-    compile(table, tenant, relation);
+    MemoryContextSetParent(tenant->context, table->context);
     tenant->generation = generation;
-    tenant->serial = serial;
     tenant->checked_for = frame->number;
     tenant->next = table->tenants;
     table->tenants = tenant;

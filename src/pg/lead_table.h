@@ -21,7 +21,8 @@ struct TenantRules {
     int32 sla;           // policy's id, 0: none
     int32* value_pools;  // ids of the pools that a lead's value matters to
     int value_pool_count;
-    uint64 generation;
+    uint64 generation; // of the configuration with its rules
+    uint64 around;     // of the rest of it
     uint64 serial;
     uint64 checked_for; // statement for which all this was found current
 };

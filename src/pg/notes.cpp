@@ -10,6 +10,7 @@
 struct Changed {
     int64 tenant;
     bool all_tenants;
+    bool rules_only;
 };
 
 // A record with rows that memory may not count.
@@ -31,14 +32,24 @@ static Growing<Noted> noted;
 static bool attachments;
 static uint64 serial = 1;
 
-void config_changed(int64 tenant, bool all_tenants) {
+static void change(int64 tenant, bool all_tenants, bool rules_only) {
     serial++;
     for (int i = 0; i < changed.count; i++)
-        if (changed.items[i].all_tenants == all_tenants && changed.items[i].tenant == tenant)
+        if (changed.items[i].all_tenants == all_tenants && changed.items[i].tenant == tenant) {
+            changed.items[i].rules_only = changed.items[i].rules_only && rules_only;
             return;
+        }
     changed.grow();
-    changed.items[changed.count++] = {tenant, all_tenants};
+    changed.items[changed.count++] = {tenant, all_tenants, rules_only};
     backlog_prepare();
+}
+
+void config_changed(int64 tenant, bool all_tenants) {
+    change(tenant, all_tenants, false);
+}
+
+void rules_changed(int64 tenant) {
+    change(tenant, false, true);
 }
 
 bool config_is_draft(int64 tenant) {
@@ -170,7 +181,8 @@ void notes_commit(void) {
     if (attachments)
         pg_atomic_add_fetch_u64(&shared->attachments, 1);
     for (int i = 0; i < changed.count; i++)
-        slots_outdate(MyDatabaseId, changed.items[i].tenant, changed.items[i].all_tenants);
+        slots_outdate(MyDatabaseId, changed.items[i].tenant, changed.items[i].all_tenants,
+                      changed.items[i].rules_only);
     for (int i = 0; i < edited.count; i++) {
         TenantSlot* slot = slot_find(&edited.items[i].key);
         if (slot == NULL)

@@ -111,6 +111,7 @@ static void startup(void) {
         memset(static_cast<void*>(slots), 0, sizeof(TenantSlot) * made->slot_count);
         for (int i = 0; i < made->slot_count; i++) {
             pg_atomic_init_u64(&slots[i].wanted_generation, 0);
+            pg_atomic_init_u64(&slots[i].rules_generation, 0);
             pg_atomic_init_u32(&slots[i].backlog, 0);
             pg_atomic_init_u32(&slots[i].backlog_said, 0);
         }
@@ -340,6 +341,7 @@ static void slot_start(TenantSlot* slot, const TenantKey* key) {
     memset(slot->counter, 0, sizeof(slot->counter));
     memset(slot->recent, 0, sizeof(slot->recent));
     pg_atomic_write_u64(&slot->wanted_generation, pg_atomic_read_u64(&shared->generation));
+    pg_atomic_write_u64(&slot->rules_generation, pg_atomic_read_u64(&shared->generation));
     LWLockRelease(slot_lock(slot));
 }
 
@@ -376,14 +378,17 @@ TenantSlot* slot_for(const TenantKey* key) {
     }
 }
 
-void slots_outdate(Oid database, int64 tenant, bool all_tenants) {
+void slots_outdate(Oid database, int64 tenant, bool all_tenants, bool rules_only) {
     uint64 generation = pg_atomic_add_fetch_u64(&shared->generation, 1);
     LWLockAcquire(fixed_lock(LOCK_REGISTRY), LW_SHARED);
     for (int i = 0; i < shared->slot_count; i++) {
         TenantSlot* slot = &slots[i];
         if (slot->used && slot->key.database == database &&
-            (all_tenants || slot->key.tenant == tenant))
-            pg_atomic_write_u64(&slot->wanted_generation, generation);
+            (all_tenants || slot->key.tenant == tenant)) {
+            if (!rules_only)
+                pg_atomic_write_u64(&slot->wanted_generation, generation);
+            pg_atomic_write_u64(&slot->rules_generation, generation);
+        }
     }
     LWLockRelease(fixed_lock(LOCK_REGISTRY));
     backlog_want_tenant(tenant, all_tenants);

@@ -66,7 +66,8 @@ struct TenantSlot {
     uint64 incarnation; // of this stay in memory; what an older one charged is not settled here
     uint64 build;       // of the present block
     uint64 generation;  // of the configuration that the block was built from
-    pg_atomic_uint64 wanted_generation; // of the committed configuration
+    pg_atomic_uint64 wanted_generation; // of the committed configuration, as far as blocks have it
+    pg_atomic_uint64 rules_generation;  // of all of it, rules included
     pg_atomic_uint32 backlog;           // BacklogLevel: wanted, not walked yet
     pg_atomic_uint32 backlog_said;      // how often it was
     dsa_pointer chunk;                  // the block, InvalidDsaPointer: not loaded
@@ -141,9 +142,9 @@ bool edits_open(const TenantKey* key);
 TenantSlot* slot_for(const TenantKey* key);
 // The same without making one: NULL.
 TenantSlot* slot_find(const TenantKey* key);
-// Marks the configuration of a tenant (of all in this database with all_tenants) as changed. No
-// error, for callbacks.
-void slots_outdate(Oid database, int64 tenant, bool all_tenants);
+// Marks the configuration of a tenant (of all in this database with all_tenants) as changed; with
+// rules_only in nothing that a block has. No error, for callbacks.
+void slots_outdate(Oid database, int64 tenant, bool all_tenants, bool rules_only);
 // A tenant's record is in one place at a time: what is known of it under other keys is stale. It is
 // forgotten, or counted anew once nothing of it is in flight.
 void slots_displace(const TenantKey* key);

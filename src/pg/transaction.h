@@ -33,6 +33,8 @@ void charge_visit(const TenantSlot* slot, OwnChargeVisitor visit, void* context)
 // Configuration of a tenant (of all) was changed by this transaction: it routes by its own copy,
 // and at commit the others learn of it.
 void config_changed(int64 tenant, bool all_tenants);
+// The same of rules alone, and of nothing in them that a block has: the others' blocks stay.
+void rules_changed(int64 tenant);
 bool config_is_draft(int64 tenant);
 // Moves on whenever this transaction's own view of the configuration may have changed, and at the
 // end of such a transaction; what is cached under another value is stale.
