@@ -2,6 +2,8 @@
 #include "rule_book.h"
 
 #include "attempt.h"
+#include "placement.h"
+#include "rule_shelf.h"
 
 extern "C" {
 #include "common/hashfn.h"
@@ -378,8 +380,20 @@ int64 book_find(const Book* book, int64 id) {
                                                          : -1;
 }
 
-bool rules_are_many(const RuleSet* set) {
+static bool shared_book_has_many(const RuleSet* set, Relation lead) {
+    int64 own[kShelfEdits];
+    int count = 0;
+    if (!shared_ready() || !rule_edits_own(set->tenant, own, kShelfEdits, &count))
+        return false;
+    ShelfKey key = {{MyDatabaseId, placement(set->lead, set->tenant), set->tenant},
+                    set->lead_table};
+    return shelf_has(&key, book_layout(lead), kRulesScanned);
+}
+
+bool rules_are_many(const RuleSet* set, Relation lead) {
     static SPIPlanPtr plan;
+    if (shared_book_has_many(set, lead))
+        return true;
     Oid types[] = {INT4OID, INT8OID};
     Datum values[] = {Int32GetDatum(set->lead_table), Int64GetDatum(set->tenant)};
     OwnerScope scope;

@@ -92,8 +92,9 @@ Book* book_build(const BookWish* wish, BookPlace place, void* context);
 // The rule's ordinal; -1: it is not in the book.
 int64 book_find(const Book* book, int64 id);
 
-// Are there more active rules than are tried one by one?
-bool rules_are_many(const RuleSet* set);
+// Are there more active rules than are tried one by one? A book that is there tells without a look
+// at them.
+bool rules_are_many(const RuleSet* set, Relation lead);
 
 // Makes compiler->set one that finds its rules in a book; false: it has to compile all of them.
 bool rules_index(Compiler* compiler);

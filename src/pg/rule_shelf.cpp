@@ -17,9 +17,10 @@ struct ShelfEntry {
     bool has_book;
     ShelfKey key;
     uint64 layout;
-    uint64 version;   // of the latest change
-    uint64 base;      // of the book
-    uint64 forgotten; // the latest change that is not in the list any more
+    uint64 version;    // of the latest change
+    uint64 base;       // of the book
+    uint64 forgotten;  // the latest change that is not in the list any more
+    uint32 rule_count; // in the book
     dsm_handle handle;
     TimestampTz last_used;
     uint32 edits; // ever; the latest of them are kept
@@ -171,6 +172,17 @@ void shelf_borrow(const ShelfKey* key, uint64 layout, ShelfLoan* loan) {
     drop_idle();
 }
 
+bool shelf_has(const ShelfKey* key, uint64 layout, uint32 rules) {
+    bool found = false;
+    LWLockAcquire(lock, LW_SHARED);
+    for (const ShelfEntry& entry : shelf->entry)
+        if (entry.used && same_book(&entry.key, key))
+            found = entry.has_book && !entry.outdated && entry.layout == layout &&
+                    entry.base >= entry.forgotten && entry.rule_count > rules;
+    LWLockRelease(lock);
+    return found;
+}
+
 // --- making a book ---
 
 struct Making {
@@ -208,7 +220,7 @@ static void* place_shared(void* context, Size size) {
 }
 
 // False: somebody's book is there by now, or a change came that the list no longer has.
-static bool put_on_shelf(const ShelfKey* key, uint64 version, uint64 layout, dsm_handle handle,
+static bool put_on_shelf(const ShelfKey* key, uint64 version, const Book* book, dsm_handle handle,
                          dsm_handle* old) {
     dsm_handle evicted = 0;
     LWLockAcquire(lock, LW_EXCLUSIVE);
@@ -218,7 +230,8 @@ static bool put_on_shelf(const ShelfKey* key, uint64 version, uint64 layout, dsm
         *old = entry->has_book ? entry->handle : 0;
         entry->has_book = true;
         entry->handle = handle;
-        entry->layout = layout;
+        entry->layout = book->layout;
+        entry->rule_count = book->rule_count;
         entry->base = version;
     }
     LWLockRelease(lock);
@@ -240,7 +253,7 @@ Book* shelf_make(const ShelfKey* key, const BookWish* wish, ShelfLoan* loan) {
     (void)add_mapping(making.segment);
     loan->handle = dsm_segment_handle(making.segment);
     dsm_handle old = 0;
-    if (put_on_shelf(key, loan->version, book->layout, loan->handle, &old))
+    if (put_on_shelf(key, loan->version, book, loan->handle, &old))
         unpin(old);
     else
         unpin(loan->handle); // ours alone, until it is given back

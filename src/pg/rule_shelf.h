@@ -40,6 +40,8 @@ struct ShelfLoan {
 // Lends the book, which is to be given back. It stays while it is lent.
 void shelf_borrow(const ShelfKey* key, uint64 layout, ShelfLoan* loan);
 void shelf_give_back(dsm_handle handle);
+// Is there a usable one with more than so many rules?
+bool shelf_has(const ShelfKey* key, uint64 layout, uint32 rules);
 // Puts a book there that was made after shelf_borrow() had told the version, and lends it.
 Book* shelf_make(const ShelfKey* key, const BookWish* wish, ShelfLoan* loan);
 // One session at a time makes a book.

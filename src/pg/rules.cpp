@@ -1,4 +1,4 @@
-// Reading and compiling the rules of one lead relation and tenant.
+// Compiling the rules of one lead relation and tenant.
 #include "rule_compile.h"
 
 #include "attempt.h"
@@ -10,128 +10,6 @@ extern "C" {
 #include "utils/plancache.h"
 #include "utils/rangetypes.h"
 #include "utils/typcache.h"
-}
-
-// --- reading ---
-
-// Outer joins: a lead table without rules still says what its columns are.
-// With the rule's lead table as an expression: few rules are found by their ids, not by an index of
-// the table's rules that looks as good while statistics are missing.
-constexpr char kQuery[] =
-    "SELECT r.id, r.position, r.name, r.condition, r.author, p.id, r.rep, o.id, r.label, r.valid,"
-    "       t.key_column, t.owner_column, t.tenant_column,"
-    "       r.needs, y.name, y.key, y.match, y.author,"
-    "       t.sticky_on, t.sticky_author, t.sticky_window, t.event_salt, t.name, s.id, r.version"
-    "  FROM leadroute.lead_table t"
-    "  LEFT JOIN leadroute.rule r ON %s OPERATOR(pg_catalog.=) t.name"
-    "        AND r.tenant OPERATOR(pg_catalog.=) $2"
-    "        AND CASE WHEN $3 IS NULL THEN r.active ELSE r.id OPERATOR(pg_catalog.=) $3 END"
-    "        AND ($4 IS NULL OR r.id OPERATOR(pg_catalog.=) ANY ($4))"
-    "  LEFT JOIN leadroute.pool p ON p.tenant OPERATOR(pg_catalog.=) r.tenant"
-    "        AND p.name OPERATOR(pg_catalog.=) r.pool"
-    "  LEFT JOIN leadroute.pool o ON o.tenant OPERATOR(pg_catalog.=) r.tenant"
-    "        AND o.name OPERATOR(pg_catalog.=) r.overflow_pool"
-    "  LEFT JOIN leadroute.territory y ON y.tenant OPERATOR(pg_catalog.=) r.tenant"
-    "        AND y.name OPERATOR(pg_catalog.=) r.territory"
-    "  LEFT JOIN leadroute.sla_policy s ON s.tenant OPERATOR(pg_catalog.=) r.tenant"
-    "        AND s.name OPERATOR(pg_catalog.=) r.sla"
-    " WHERE t.id OPERATOR(pg_catalog.=) $1"
-    " ORDER BY r.position, r.id";
-
-static char* text_at(HeapTuple row, int column) {
-    return SPI_getvalue(row, SPI_tuptable->tupdesc, column);
-}
-
-static Datum value_at(HeapTuple row, int column, bool* isnull) {
-    return SPI_getbinval(row, SPI_tuptable->tupdesc, column, isnull);
-}
-
-static int64 number_at(HeapTuple row, int column) {
-    bool isnull;
-    Datum value = value_at(row, column, &isnull);
-    if (isnull)
-        return 0;
-    return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ? DatumGetInt64(value)
-                                                                   : DatumGetInt32(value);
-}
-
-static void read_rule(Compiler* compiler, RuleSource* source, HeapTuple row) {
-    Rule* rule = static_cast<Rule*>(MemoryContextAllocZero(compiler->kept, sizeof(Rule)));
-    source->rule = rule;
-    rule->id = number_at(row, 1);
-    rule->position = static_cast<int32>(number_at(row, 2));
-    rule->name = MemoryContextStrdup(compiler->kept, text_at(row, 3));
-    source->condition = text_at(row, 4);
-    source->author = text_at(row, 5);
-    rule->pool = static_cast<int32>(number_at(row, 6));
-    rule->rep = number_at(row, 7);
-    rule->overflow_pool = static_cast<int32>(number_at(row, 8));
-    rule->sla = static_cast<int32>(number_at(row, 24));
-    rule->version = static_cast<int32>(number_at(row, 25));
-    bool isnull;
-    Datum label = value_at(row, 9, &isnull);
-    rule->has_label = !isnull;
-    if (!isnull) {
-        MemoryContext caller = MemoryContextSwitchTo(compiler->kept);
-        rule->label = PointerGetDatum(PG_DETOAST_DATUM_COPY(label));
-        MemoryContextSwitchTo(caller);
-    }
-    Datum valid = value_at(row, 10, &isnull);
-    source->has_valid = !isnull;
-    if (!isnull)
-        source->valid = PointerGetDatum(PG_DETOAST_DATUM_COPY(valid));
-    rule->demand = rule_demand_read(compiler->set, row, 14);
-}
-
-// Copies what SPI found into `memory`, which outlives SPI_finish().
-static void read_rows(Compiler* compiler, MemoryContext memory) {
-    MemoryContext caller = MemoryContextSwitchTo(memory);
-    for (uint64 i = 0; i < SPI_processed; i++) {
-        HeapTuple row = SPI_tuptable->vals[i];
-        if (i == 0) {
-            compiler->sources =
-                static_cast<RuleSource*>(palloc0(sizeof(RuleSource) * SPI_processed));
-            compiler->reserved = {text_at(row, 11), text_at(row, 12), text_at(row, 13)};
-            sticky_read(compiler->set, row, 19);
-        }
-        bool isnull;
-        (void)value_at(row, 1, &isnull);
-        if (!isnull)
-            read_rule(compiler, &compiler->sources[compiler->count++], row);
-    }
-    MemoryContextSwitchTo(caller);
-}
-
-static Datum ids_array(const RuleIds* ids) {
-    Datum* values = static_cast<Datum*>(palloc(sizeof(Datum) * (ids->count + 1)));
-    for (int i = 0; i < ids->count; i++)
-        values[i] = Int64GetDatum(ids->id[i]);
-    return PointerGetDatum(construct_array(values, ids->count, INT8OID, sizeof(int64),
-                                           FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-void rules_read(Compiler* compiler, int64 rule, const RuleIds* among) {
-    Oid types[] = {INT4OID, INT8OID, INT8OID, INT8ARRAYOID};
-    Datum values[] = {Int32GetDatum(compiler->set->lead_table),
-                      Int64GetDatum(compiler->set->tenant), Int64GetDatum(rule),
-                      among == NULL ? 0 : ids_array(among)};
-    char nulls[] = {' ', ' ', rule == 0 ? 'n' : ' ', among == NULL ? 'n' : ' ', '\0'};
-    const bool few = rule != 0 || among != NULL;
-    const char* query =
-        psprintf(kQuery, few ? "(r.lead_table OPERATOR(pg_catalog.||) '')" : "r.lead_table");
-    MemoryContext memory = CurrentMemoryContext;
-
-    OwnerScope scope;
-    owner_scope_begin(&scope);
-    SPI_connect();
-    PushActiveSnapshot(GetLatestSnapshot());
-    int result = SPI_execute_with_args(query, lengthof(types), types, values, nulls, true, 0);
-    if (result != SPI_OK_SELECT)
-        elog(ERROR, "reading the rules failed: %s", SPI_result_code_string(result));
-    read_rows(compiler, memory);
-    PopActiveSnapshot();
-    SPI_finish();
-    owner_scope_end(&scope);
 }
 
 // --- compiling one rule ---
@@ -460,7 +338,7 @@ static RuleSet* compile(Relation lead, int32 lead_table, int64 tenant, int64 onl
                                                   ALLOCSET_DEFAULT_SIZES);
     MemoryContext caller = MemoryContextSwitchTo(sources);
     const RuleIds none = {NULL, 0};
-    bool indexed = only_rule == 0 && leadroute_rule_index && rules_are_many(set);
+    bool indexed = only_rule == 0 && leadroute_rule_index && rules_are_many(set, lead);
     rules_read(&compiler, only_rule, indexed ? &none : NULL);
     MemoryContextSwitchTo(scratch);
     if (indexed && !rules_index(&compiler)) {
