@@ -240,6 +240,7 @@ static void put_rule(Work* work, int i) {
     rule->pool = from->pool;
     rule->overflow_pool = from->overflow_pool;
     rule->sla = from->sla;
+    rule->version = from->version;
     rule->name = put_text(work, from->name);
     rule->condition = put_text(work, source->condition);
     rule->author = put_text(work, source->author);

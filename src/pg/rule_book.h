@@ -34,6 +34,7 @@ struct BookRule {
     int32 pool;
     int32 overflow_pool;
     int32 sla;
+    int32 version;
     bool eager;
     bool prefix; // of its territory
 };

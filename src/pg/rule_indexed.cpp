@@ -103,6 +103,7 @@ static void fill_rule(const Book* book, const BookRule* from, Rule* rule) {
     rule->rep = from->rep;
     rule->overflow_pool = from->overflow_pool;
     rule->sla = from->sla;
+    rule->version = from->version;
     rule->has_label = from->label != 0;
     rule->label = PointerGetDatum(book->at<char>(from->label));
 }
