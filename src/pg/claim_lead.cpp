@@ -122,9 +122,9 @@ static void describe(ClaimTable* table) {
                         errhint("Call leadroute.detach() and leadroute.attach() again.")));
     table->has_tenant = field(5) != NULL;
     bool isnull;
-    table->role =
+    table->rights.role =
         DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6, &isnull));
-    table->search_path = MemoryContextStrdup(table->context, field(7));
+    table->rights.search_path = MemoryContextStrdup(table->context, field(7));
     if (field(8) != NULL)
         table->deferred = MemoryContextStrdup(table->context, field(8));
     write_statements(table, field(3), field(4), field(5));
@@ -258,27 +258,6 @@ bool claim_key(const ClaimTable* table, int64 tenant, const char* text, ClaimKey
 
 // --- with the rights of the table's owner ---
 
-struct LeadScope {
-    Oid user;
-    int security_context;
-    int guc_level;
-};
-
-static void scope_begin(const ClaimTable* table, LeadScope* scope) {
-    GetUserIdAndSecContext(&scope->user, &scope->security_context);
-    SetUserIdAndSecContext(table->role, scope->security_context | SECURITY_LOCAL_USERID_CHANGE |
-                                            SECURITY_RESTRICTED_OPERATION);
-    scope->guc_level = NewGUCNestLevel();
-    if (strcmp(namespace_search_path, table->search_path) != 0)
-        (void)set_config_option("search_path", table->search_path, PGC_USERSET, PGC_S_SESSION,
-                                GUC_ACTION_SAVE, true, 0, false);
-}
-
-static void scope_end(const LeadScope* scope) {
-    AtEOXact_GUC(false, scope->guc_level);
-    SetUserIdAndSecContext(scope->user, scope->security_context);
-}
-
 // Within SPI and the scope.
 static int execute(ClaimTable* table, Statement statement, const ClaimKey* key,
                    const Datum* owner) {
@@ -345,7 +324,7 @@ LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was
     }
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;
-    scope_begin(table, &scope);
+    lead_scope_begin(&table->rights, &scope);
     SPI_connect();
     int result = execute(table, skip ? LOCK_SKIP : LOCK_WAIT, key, NULL);
     if (result != SPI_OK_SELECT)
@@ -358,7 +337,7 @@ LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was
             *was = MemoryContextStrdup(caller, owner);
     }
     SPI_finish();
-    scope_end(&scope);
+    lead_scope_end(&scope);
     return found ? LeadLock::locked : LeadLock::skipped;
 }
 
@@ -372,7 +351,7 @@ TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relati
         return table->work.row;
     MemoryContext caller = CurrentMemoryContext;
     LeadScope scope;
-    scope_begin(table, &scope);
+    lead_scope_begin(&table->rights, &scope);
     SPI_connect();
     int result = execute(table, READ_ROW, key, NULL);
     if (result != SPI_OK_SELECT)
@@ -386,7 +365,7 @@ TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relati
         MemoryContextSwitchTo(spi);
     }
     SPI_finish();
-    scope_end(&scope);
+    lead_scope_end(&scope);
     return row == NULL ? NULL : lead_row_slot(relation, row);
 }
 
@@ -430,14 +409,11 @@ static bool update_directly(ClaimTable* table, const Datum* owner) {
     ItemPointerSetInvalid(&table->direct.locked);
     if (!ItemPointerIsValid(&row))
         return false;
-    LeadScope scope;
-    scope_begin(table, &scope);
     DirectWork own;
     DirectWork* work = work_begin(table, &own);
-    bool done = work != NULL && direct_update(&table->direct, work, &row, owner);
+    bool done = work != NULL && direct_update(&table->direct, work, &table->rights, &row, owner);
     if (work == &own)
         direct_close(work);
-    scope_end(&scope);
     return done;
 }
 
@@ -451,7 +427,7 @@ bool lead_update(ClaimTable* table, const ClaimKey* key, const Datum* owner, con
     const char* wanted = owner_text(table, owner);
     set_constraints(table, "IMMEDIATE");
     LeadScope scope;
-    scope_begin(table, &scope);
+    lead_scope_begin(&table->rights, &scope);
     SPI_connect();
     bool stands;
     int result = update_told(table, key, owner, wanted, &stands);
@@ -467,7 +443,7 @@ bool lead_update(ClaimTable* table, const ClaimKey* key, const Datum* owner, con
                            "was."),
                  errhint("Nothing is recorded. Let the owner column be updated.")));
     SPI_finish();
-    scope_end(&scope);
+    lead_scope_end(&scope);
     set_constraints(table, "DEFERRED");
     return given && stands;
 }

@@ -24,10 +24,9 @@ struct ClaimTable {
     uint64 attachments;
     uint64 serial;
     LocalTransactionId retired; // the transaction in which it was replaced
-    Oid role;
-    char* search_path;
-    char* deferred; // names of its constraints that are checked at the end, or NULL
-    bool is_direct; // its leads are dealt with without statements
+    LeadRights rights;          // of the table's owner
+    char* deferred;             // names of its constraints that are checked at the end, or NULL
+    bool is_direct;             // its leads are dealt with without statements
     DirectLead direct;
     DirectWork work; // open for many leads, in this subtransaction of this transaction
     LocalTransactionId work_transaction;

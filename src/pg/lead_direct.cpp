@@ -43,6 +43,22 @@ static bool lock_row(const DirectLead* lead, Relation relation, TupleTableSlot* 
     }
 }
 
+// One scan looks for all leads; what it allocates on its way is good as long as it is.
+static bool find_row(const DirectLead* lead, DirectWork* work, ScanKeyData* keys) {
+    MemoryContext caller = MemoryContextSwitchTo(work->context);
+    if (work->index == NULL)
+        work->index = index_open(lead->index, RowExclusiveLock);
+    if (work->scan == NULL)
+        work->scan = begin_index_scan(work->relation, work->index, GetActiveSnapshot(), lead->keys);
+    work->scan->xs_snapshot = GetActiveSnapshot();
+    index_rescan(work->scan, keys, lead->keys, NULL, 0);
+    bool found = index_getnext_slot(work->scan, ForwardScanDirection, work->row);
+    // which else keeps its page, and keeps it from being pruned
+    table_index_fetch_reset(work->scan->xs_heapfetch);
+    MemoryContextSwitchTo(caller);
+    return found;
+}
+
 // Finds and locks the row; it is in `row` then.
 static bool find_and_lock(const DirectLead* lead, DirectWork* work, const Datum* values,
                           bool skip) {
@@ -50,12 +66,7 @@ static bool find_and_lock(const DirectLead* lead, DirectWork* work, const Datum*
     for (int i = 0; i < lead->keys; i++)
         ScanKeyEntryInitialize(&keys[i], 0, (AttrNumber)(i + 1), BTEqualStrategyNumber, InvalidOid,
                                lead->collation[i], lead->equal[i], values[i]);
-    IndexScanDesc scan =
-        begin_index_scan(work->relation, work->index, GetActiveSnapshot(), lead->keys);
-    index_rescan(scan, keys, lead->keys, NULL, 0);
-    bool found = index_getnext_slot(scan, ForwardScanDirection, work->row);
-    index_endscan(scan);
-    return found && lock_row(lead, work->relation, work->row, values, skip);
+    return find_row(lead, work, keys) && lock_row(lead, work->relation, work->row, values, skip);
 }
 
 bool direct_allowed(const DirectLead* lead) {
@@ -82,11 +93,13 @@ void direct_close(DirectWork* work) {
         ExecCloseIndices(work->result);
         FreeExecutorState(work->executor);
     }
-    if (work->now != NULL) {
+    if (work->now != NULL)
         ExecDropSingleTupleTableSlot(work->now);
+    if (work->change != NULL)
         ExecDropSingleTupleTableSlot(work->change);
-    }
     ExecDropSingleTupleTableSlot(work->row);
+    if (work->scan != NULL)
+        index_endscan(work->scan);
     if (work->index != NULL)
         index_close(work->index, NoLock);
     table_close(work->relation, NoLock);
@@ -96,8 +109,6 @@ void direct_close(DirectWork* work) {
 bool direct_lock(const DirectLead* lead, DirectWork* work, Datum key, int64 tenant, bool skip,
                  char** was) {
     Datum values[2];
-    if (work->index == NULL)
-        work->index = index_open(lead->index, RowExclusiveLock);
     key_values(lead, key, tenant, values);
     PushActiveSnapshot(GetLatestSnapshot());
     bool found = find_and_lock(lead, work, values, skip);
@@ -120,13 +131,17 @@ static bool is_own_row(TupleTableSlot* row) {
     return TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 }
 
-static void prepare_update(DirectWork* work) {
-    if (work->now != NULL)
-        return;
-    MemoryContext caller = MemoryContextSwitchTo(work->context);
-    work->now = table_slot_create(work->relation, NULL);
-    work->change = MakeSingleTupleTableSlot(RelationGetDescr(work->relation), &TTSOpsVirtual);
-    MemoryContextSwitchTo(caller);
+// The row as it stands, which the lock has found. NULL: it is there no more.
+static TupleTableSlot* row_at(DirectWork* work, ItemPointer at) {
+    if (!TTS_EMPTY(work->row) && ItemPointerEquals(&work->row->tts_tid, at))
+        return work->row;
+    if (work->now == NULL) {
+        MemoryContext caller = MemoryContextSwitchTo(work->context);
+        work->now = table_slot_create(work->relation, NULL);
+        MemoryContextSwitchTo(caller);
+    }
+    return table_tuple_fetch_row_version(work->relation, at, SnapshotSelf, work->now) ? work->now
+                                                                                      : NULL;
 }
 
 // InitResultRelInfo() would copy the triggers, none of which has a say.
@@ -143,12 +158,18 @@ static void prepare_executor(DirectWork* work) {
 }
 
 // The row with its new owner.
-static TupleTableSlot* with_owner(const DirectLead* lead, DirectWork* work, const Datum* owner) {
+static TupleTableSlot* with_owner(const DirectLead* lead, DirectWork* work, TupleTableSlot* now,
+                                  const Datum* owner) {
+    if (work->change == NULL) {
+        MemoryContext caller = MemoryContextSwitchTo(work->context);
+        work->change = MakeSingleTupleTableSlot(RelationGetDescr(work->relation), &TTSOpsVirtual);
+        MemoryContextSwitchTo(caller);
+    }
     TupleTableSlot* row = ExecClearTuple(work->change);
     int columns = RelationGetDescr(work->relation)->natts;
-    slot_getallattrs(work->now);
-    memcpy(row->tts_values, work->now->tts_values, sizeof(Datum) * columns);
-    memcpy(row->tts_isnull, work->now->tts_isnull, sizeof(bool) * columns);
+    slot_getallattrs(now);
+    memcpy(row->tts_values, now->tts_values, sizeof(Datum) * columns);
+    memcpy(row->tts_isnull, now->tts_isnull, sizeof(bool) * columns);
     row->tts_values[lead->owner - 1] = owner == NULL ? (Datum)0 : *owner;
     row->tts_isnull[lead->owner - 1] = owner == NULL;
     ExecStoreVirtualTuple(row);
@@ -156,40 +177,55 @@ static TupleTableSlot* with_owner(const DirectLead* lead, DirectWork* work, cons
     return row;
 }
 
-// What ExecSimpleRelationUpdate() does, but for what nobody has a use: where no constraint asks
-// and the row stays on its page there is no need of an executor.
-static void update_lead(const DirectLead* lead, DirectWork* work, const Datum* owner) {
+static void check_constraints(DirectWork* work, const LeadRights* rights, TupleTableSlot* row,
+                              bool has_owner) {
     const TupleConstr* constraints = RelationGetDescr(work->relation)->constr;
-    TupleTableSlot* row = with_owner(lead, work, owner);
-    IndexesToEnter indexes;
-    CheckCmdReplicaIdentity(work->relation, CMD_UPDATE);
-    if (constraints != NULL &&
-        (constraints->num_check > 0 || (owner == NULL && constraints->has_not_null))) {
-        prepare_executor(work);
-        ExecConstraints(work->result, row, work->executor);
-    }
-    simple_table_tuple_update(work->relation, &work->now->tts_tid, row, GetActiveSnapshot(),
-                              &indexes);
-    if (!none_to_enter(indexes)) {
-        prepare_executor(work);
-        enter_indexes(work->result, row, work->executor, indexes);
-    }
-    if (work->result != NULL)
-        ResetPerTupleExprContext(work->executor);
+    if (constraints == NULL ||
+        (constraints->num_check == 0 && (has_owner || !constraints->has_not_null)))
+        return;
+    LeadScope scope;
+    lead_scope_begin(rights, &scope);
+    prepare_executor(work);
+    ExecConstraints(work->result, row, work->executor);
+    ResetPerTupleExprContext(work->executor);
+    lead_scope_end(&scope);
 }
 
-bool direct_update(const DirectLead* lead, DirectWork* work, ItemPointer row, const Datum* owner) {
-    prepare_update(work);
-    bool done = !lead->outdated &&
-                table_tuple_fetch_row_version(work->relation, row, SnapshotSelf, work->now) &&
-                !(lead->has_foreign_keys && is_own_row(work->now));
+// What ExecSimpleRelationUpdate() does, but for what nobody has a use: where no constraint asks
+// and the row stays on its page there is no need of an executor. False: this transaction has
+// changed the row since it was locked.
+static bool update_lead(const DirectLead* lead, DirectWork* work, const LeadRights* rights,
+                        TupleTableSlot* now, const Datum* owner) {
+    ItemPointerData at = now->tts_tid;
+    TupleTableSlot* row = with_owner(lead, work, now, owner);
+    IndexesToEnter indexes;
+    CheckCmdReplicaIdentity(work->relation, CMD_UPDATE);
+    check_constraints(work, rights, row, owner != NULL);
+    if (update_row(work->relation, &at, row, GetActiveSnapshot(), &indexes) != TM_Ok)
+        return false;
+    if (!none_to_enter(indexes)) {
+        LeadScope scope;
+        lead_scope_begin(rights, &scope);
+        prepare_executor(work);
+        enter_indexes(work->result, row, work->executor, indexes);
+        ResetPerTupleExprContext(work->executor);
+        lead_scope_end(&scope);
+    }
+    return true;
+}
+
+bool direct_update(const DirectLead* lead, DirectWork* work, const LeadRights* rights,
+                   ItemPointer row, const Datum* owner) {
+    TupleTableSlot* now = lead->outdated ? NULL : row_at(work, row);
+    bool done = now != NULL && !(lead->has_foreign_keys && is_own_row(now));
     if (done) {
         PushActiveSnapshot(GetLatestSnapshot());
-        update_lead(lead, work, owner);
+        done = update_lead(lead, work, rights, now, owner);
         PopActiveSnapshot();
         CommandCounterIncrement();
+        ExecClearTuple(work->change);
     }
-    ExecClearTuple(work->change);
-    ExecClearTuple(work->now);
+    if (work->now != NULL)
+        ExecClearTuple(work->now);
     return done;
 }

@@ -6,6 +6,7 @@
 #include "leadroute.h"
 
 #include "lead_direct_check.h"
+#include "lead_scope.h"
 
 extern "C" {
 #include "nodes/execnodes.h"
@@ -17,6 +18,7 @@ struct DirectWork {
     MemoryContext context; // that it was opened in
     Relation relation;
     Relation index;         // of its primary key
+    IndexScanDesc scan;     // by it
     TupleTableSlot* row;    // the lead locked last
     TupleTableSlot* now;    // the same, when it is updated
     TupleTableSlot* change; // its new version
@@ -36,6 +38,7 @@ void direct_close(DirectWork* work);
 bool direct_lock(const DirectLead* lead, DirectWork* work, Datum key, int64 tenant, bool skip,
                  char** was);
 // Tells the lead at `row`, which is locked, its owner; NULL: none. False, and nothing has happened:
-// it takes the statement. Errors as those of an UPDATE. To be called with the rights that
-// expressions of the table, in indexes and constraints, are evaluated with.
-bool direct_update(const DirectLead* lead, DirectWork* work, ItemPointer row, const Datum* owner);
+// it takes the statement. Errors as those of an UPDATE. Expressions of the table, in indexes and
+// constraints, are evaluated with the rights given.
+bool direct_update(const DirectLead* lead, DirectWork* work, const LeadRights* rights,
+                   ItemPointer row, const Datum* owner);

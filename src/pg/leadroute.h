@@ -80,30 +80,6 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
-// Writes a new version of the row at `at`, without its index entries; anything but TM_Ok: another
-// transaction has changed the row.
-inline TM_Result update_row(Relation table, ItemPointer at, TupleTableSlot* slot,
-                            Snapshot snapshot) {
-    TM_FailureData failure;
-    LockTupleMode mode;
-#if LR_PG16_GE
-    TU_UpdateIndexes indexes;
-#else
-    bool indexes;
-#endif
-    return table_tuple_update(table, at, slot, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
-                              true, &failure, &mode, &indexes);
-}
-
-// Enters a new row into the indexes that are open.
-inline void insert_index_entries_of(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
-#if LR_PG16_GE
-    list_free(ExecInsertIndexTuples(result, slot, executor, false, false, NULL, NIL, false));
-#else
-    list_free(ExecInsertIndexTuples(result, slot, executor, false, false, NULL, NIL));
-#endif
-}
-
 // Which indexes a new version of a row has to enter.
 #if LR_PG16_GE
 using IndexesToEnter = TU_UpdateIndexes;
@@ -116,6 +92,25 @@ inline bool none_to_enter(IndexesToEnter indexes) {
     return !indexes;
 }
 #endif
+
+// Writes a new version of the row at `at`, without its index entries; anything but TM_Ok: another
+// transaction has changed the row, or this one has.
+inline TM_Result update_row(Relation table, ItemPointer at, TupleTableSlot* slot, Snapshot snapshot,
+                            IndexesToEnter* indexes) {
+    TM_FailureData failure;
+    LockTupleMode mode;
+    return table_tuple_update(table, at, slot, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
+                              true, &failure, &mode, indexes);
+}
+
+// Enters a new row into the indexes that are open.
+inline void insert_index_entries_of(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
+#if LR_PG16_GE
+    list_free(ExecInsertIndexTuples(result, slot, executor, false, false, NULL, NIL, false));
+#else
+    list_free(ExecInsertIndexTuples(result, slot, executor, false, false, NULL, NIL));
+#endif
+}
 
 // Enters it into them.
 inline void enter_indexes(ResultRelInfo* result, TupleTableSlot* slot, EState* executor,

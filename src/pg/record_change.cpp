@@ -17,8 +17,9 @@ struct Changing {
     Oid oid;
     uint64 described; // as the target was then; 0: not yet
     EState* executor;
-    TupleTableSlot* slot;
-    int by_episode; // index of ended episodes, -1: none
+    TupleTableSlot* slot;  // of a row that is formed
+    TupleTableSlot* plain; // of one that is not
+    int by_episode;        // index of ended episodes, -1: none
     int index_count;
     ChangedIndex index[kMaxIndexes];
 };
@@ -99,8 +100,9 @@ static void describe(Changing* changing, const Target* target, RowChange change)
     ListCell* cell;
     foreach (cell, RelationGetIndexList(target->relation))
         describe_index(changing, target, change, lfirst_oid(cell));
-    changing->slot = MakeSingleTupleTableSlot(
-        CreateTupleDescCopy(RelationGetDescr(target->relation)), &TTSOpsHeapTuple);
+    TupleDesc columns = CreateTupleDescCopy(RelationGetDescr(target->relation));
+    changing->slot = MakeSingleTupleTableSlot(columns, &TTSOpsHeapTuple);
+    changing->plain = MakeSingleTupleTableSlot(columns, &TTSOpsVirtual);
     MemoryContextSwitchTo(caller);
     changing->described = target->described; // what came before may have failed
 }
@@ -126,34 +128,51 @@ static Relation index_of(ChangedIndex* index) {
     return index->relation;
 }
 
-static void enter_index(const Changing* changing, const Target* target, ChangedIndex* index) {
+static void enter_index(const Changing* changing, const Target* target, ChangedIndex* index,
+                        TupleTableSlot* slot) {
     ExprContext* context = GetPerTupleExprContext(changing->executor);
-    context->ecxt_scantuple = changing->slot;
+    context->ecxt_scantuple = slot;
     if (index->predicate != NULL && !ExecQual(index->predicate, context))
         return;
     Datum values[INDEX_MAX_KEYS];
     bool nulls[INDEX_MAX_KEYS];
-    FormIndexDatum(index->info, changing->slot, changing->executor, values, nulls);
-    (void)index_insert(index_of(index), values, nulls, &changing->slot->tts_tid, target->relation,
+    FormIndexDatum(index->info, slot, changing->executor, values, nulls);
+    (void)index_insert(index_of(index), values, nulls, &slot->tts_tid, target->relation,
                        index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false,
                        index->info);
+}
+
+static bool change_row(Target* target, Changing* changing, ItemPointer row, TupleTableSlot* slot) {
+    PushActiveSnapshot(GetLatestSnapshot());
+    IndexesToEnter indexes; // all: every change is one of an indexed column
+    bool done = update_row(target->relation, row, slot, GetActiveSnapshot(), &indexes) == TM_Ok;
+    PopActiveSnapshot();
+    for (int i = 0; done && i < changing->index_count; i++)
+        enter_index(changing, target, &changing->index[i], slot);
+    ResetPerTupleExprContext(changing->executor);
+    if (done)
+        *row = slot->tts_tid;
+    ExecClearTuple(slot);
+    return done;
 }
 
 bool record_change(Oid assignment, RowChange change, ItemPointer row, HeapTuple changed) {
     Target* target = target_open(assignment);
     Changing* changing = changing_known(target, change);
     ExecStoreHeapTuple(changed, changing->slot, false);
-    PushActiveSnapshot(GetLatestSnapshot());
-    bool done = update_row(target->relation, row, changing->slot, GetActiveSnapshot()) == TM_Ok;
-    PopActiveSnapshot();
-    // every change is one of an indexed column
-    for (int i = 0; done && i < changing->index_count; i++)
-        enter_index(changing, target, &changing->index[i]);
-    ResetPerTupleExprContext(changing->executor);
-    if (done)
-        *row = changing->slot->tts_tid;
-    ExecClearTuple(changing->slot);
-    return done;
+    return change_row(target, changing, row, changing->slot);
+}
+
+bool record_change_values(Oid assignment, RowChange change, ItemPointer row, const Datum* values,
+                          const bool* nulls) {
+    Target* target = target_open(assignment);
+    Changing* changing = changing_known(target, change);
+    TupleTableSlot* slot = ExecClearTuple(changing->plain);
+    int columns = slot->tts_tupleDescriptor->natts;
+    memcpy(slot->tts_values, values, sizeof(Datum) * columns);
+    memcpy(slot->tts_isnull, nulls, sizeof(bool) * columns);
+    ExecStoreVirtualTuple(slot);
+    return change_row(target, changing, row, slot);
 }
 
 Relation record_ended_index(Oid assignment, RowChange change) {

@@ -14,6 +14,9 @@ enum class RowChange {
 // *row is where it is then. False: another transaction has changed it meanwhile, nothing was done.
 // No trigger fires.
 bool record_change(Oid assignment, RowChange change, ItemPointer row, HeapTuple changed);
+// The same of a row that is given by all its columns.
+bool record_change_values(Oid assignment, RowChange change, ItemPointer row, const Datum* values,
+                          const bool* nulls);
 
 // The index of ended episodes by lead and number; open until the transaction ends.
 Relation record_ended_index(Oid assignment, RowChange change);

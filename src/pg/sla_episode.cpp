@@ -85,9 +85,8 @@ void sla_unset(const SlaRecord* record, SlaEpisode* e, SlaColumn column) {
 }
 
 void sla_write(const SlaRecord* record, SlaEpisode* e, bool ended) {
-    HeapTuple changed = heap_form_tuple(record->columns, e->values, e->nulls);
-    if (!record_change(record->assignment, ended ? RowChange::rep_ends : RowChange::goes_on,
-                       &e->row, changed))
+    if (!record_change_values(record->assignment, ended ? RowChange::rep_ends : RowChange::goes_on,
+                              &e->row, e->values, e->nulls))
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("the record of lead %s was changed meanwhile", e->lead_id)));
 }
@@ -152,7 +151,24 @@ static int lead_keys(const SlaEpisode* e, ScanKeyData* keys) {
     return 3;
 }
 
-static bool read_by_lead(const SlaRecord* record, SlaEpisode* e) {
+// --- reading it again, and what was before it ---
+
+void sla_reader_open(const SlaRecord* record, SlaReader* reader) {
+    *reader = {};
+    reader->record = table_open(record->assignment, NoLock); // it is locked already
+    reader->context = CurrentMemoryContext;
+    reader->slot = table_slot_create(reader->record, NULL);
+}
+
+void sla_reader_close(SlaReader* reader) {
+    ExecDropSingleTupleTableSlot(reader->slot);
+    if (reader->past != NULL)
+        index_endscan(reader->past);
+    table_close(reader->record, NoLock);
+    *reader = {};
+}
+
+static bool read_by_lead(const SlaRecord* record, SlaReader* reader, SlaEpisode* e) {
     RecordIndex by_lead;
     if (!record_index(record->assignment, RecordKey::open_lead, &by_lead))
         return false;
@@ -161,58 +177,70 @@ static bool read_by_lead(const SlaRecord* record, SlaEpisode* e) {
     IndexScanDesc scan =
         begin_index_scan(by_lead.record, by_lead.index, GetActiveSnapshot(), count);
     index_rescan(scan, keys, count, NULL, 0);
-    TupleTableSlot* slot = table_slot_create(by_lead.record, NULL);
-    bool found = index_getnext_slot(scan, ForwardScanDirection, slot);
+    bool found = index_getnext_slot(scan, ForwardScanDirection, reader->slot);
     if (found)
-        take_row(record, slot, e);
-    ExecDropSingleTupleTableSlot(slot);
+        take_row(record, reader->slot, e);
     index_endscan(scan);
     return found;
 }
 
-bool sla_episode_now(const SlaRecord* record, SlaEpisode* e) {
-    RecordIndex due;
-    (void)record_index(record->assignment, RecordKey::next_step, &due);
-    TupleTableSlot* slot = table_slot_create(due.record, NULL);
+bool sla_episode_now(const SlaRecord* record, SlaReader* reader, SlaEpisode* e) {
     PushActiveSnapshot(GetLatestSnapshot());
-    bool stands = table_tuple_fetch_row_version(due.record, &e->row, GetActiveSnapshot(), slot);
-    ExecDropSingleTupleTableSlot(slot);
-    if (!stands)
-        stands = read_by_lead(record, e);
+    bool stands =
+        table_tuple_fetch_row_version(reader->record, &e->row, GetActiveSnapshot(), reader->slot) ||
+        read_by_lead(record, reader, e);
     PopActiveSnapshot();
+    ExecClearTuple(reader->slot);
     return stands;
 }
 
-void sla_past(const SlaRecord* record, const SlaEpisode* e, SlaPast* past) {
-    *past = {};
-    Relation index = record_ended_index(record->assignment, RowChange::rep_ends);
-    RecordIndex due;
-    (void)record_index(record->assignment, RecordKey::next_step, &due);
+// One scan looks for all leads; what it allocates on its way is good as long as it is.
+static void past_begin(const SlaRecord* record, SlaReader* reader, const SlaEpisode* e) {
     ScanKeyData keys[3];
     int count = lead_keys(e, keys);
+    MemoryContext caller = MemoryContextSwitchTo(reader->context);
+    if (reader->past == NULL)
+        reader->past = begin_index_scan(reader->record,
+                                        record_ended_index(record->assignment, RowChange::rep_ends),
+                                        GetActiveSnapshot(), count);
+    reader->past->xs_snapshot = GetActiveSnapshot();
+    index_rescan(reader->past, keys, count, NULL, 0);
+    MemoryContextSwitchTo(caller);
+}
+
+static bool past_next(SlaReader* reader) {
+    MemoryContext caller = MemoryContextSwitchTo(reader->context);
+    bool found = index_getnext_slot(reader->past, BackwardScanDirection, reader->slot);
+    MemoryContextSwitchTo(caller);
+    return found;
+}
+
+static void note_missed(SlaPast* past, int* room, int64 rep) {
+    if (past->missed_count == *room) { // rarely
+        *room = Max(8, *room * 2);
+        int64* wider = static_cast<int64*>(palloc(sizeof(int64) * *room));
+        if (past->missed_count > 0)
+            memcpy(wider, past->missed, sizeof(int64) * past->missed_count);
+        past->missed = wider;
+    }
+    past->missed[past->missed_count++] = rep;
+}
+
+void sla_past(const SlaRecord* record, SlaReader* reader, const SlaEpisode* e, SlaPast* past) {
+    *past = {};
     int room = 0;
+    TupleTableSlot* slot = reader->slot;
     PushActiveSnapshot(GetLatestSnapshot());
-    IndexScanDesc scan = begin_index_scan(due.record, index, GetActiveSnapshot(), count);
-    index_rescan(scan, keys, count, NULL, 0);
-    TupleTableSlot* slot = table_slot_create(due.record, NULL);
-    while (index_getnext_slot(scan, BackwardScanDirection, slot)) {
+    past_begin(record, reader, e);
+    while (past_next(reader)) {
         bool isnull, no_rep;
         int32 number = DatumGetInt32(slot_getattr(slot, record->column[S_EPISODE], &isnull));
         past->last_number = Max(past->last_number, number);
         int64 rep = DatumGetInt64(slot_getattr(slot, record->column[S_REP], &no_rep));
         (void)slot_getattr(slot, record->column[S_BREACHED_AT], &isnull);
-        if (no_rep || isnull)
-            continue;
-        if (past->missed_count == room) { // rarely
-            room = Max(8, room * 2);
-            int64* wider = static_cast<int64*>(palloc(sizeof(int64) * room));
-            if (past->missed_count > 0)
-                memcpy(wider, past->missed, sizeof(int64) * past->missed_count);
-            past->missed = wider;
-        }
-        past->missed[past->missed_count++] = rep;
+        if (!no_rep && !isnull)
+            note_missed(past, &room, rep);
     }
-    ExecDropSingleTupleTableSlot(slot);
-    index_endscan(scan);
+    ExecClearTuple(slot);
     PopActiveSnapshot();
 }

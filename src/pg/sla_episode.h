@@ -81,9 +81,20 @@ struct SlaSearch {
 uint64 sla_lead_key(const SlaEpisode* episode);
 // The longest due first, at most so many.
 int sla_find(const SlaRecord* record, const SlaSearch* search, int most, SlaEpisode* found);
+
+// For many leads of one subtransaction; what it opens belongs to it, and to the memory context that
+// it is opened in.
+struct SlaReader {
+    Relation record;
+    MemoryContext context;
+    TupleTableSlot* slot;
+    IndexScanDesc past; // of ended episodes; made when first needed
+};
+void sla_reader_open(const SlaRecord* record, SlaReader* reader);
+void sla_reader_close(SlaReader* reader);
 // Whether the row found is still the record of its lead; else it is read anew. False: the lead has
 // no open episode any more.
-bool sla_episode_now(const SlaRecord* record, SlaEpisode* episode);
+bool sla_episode_now(const SlaRecord* record, SlaReader* reader, SlaEpisode* episode);
 
 // A copy with columns of its own to be written, in the memory context at hand.
 void sla_copy(const SlaRecord* record, const SlaEpisode* from, SlaEpisode* to);
@@ -100,4 +111,4 @@ struct SlaPast {
     int missed_count;
     int64* missed;
 };
-void sla_past(const SlaRecord* record, const SlaEpisode* episode, SlaPast* past);
+void sla_past(const SlaRecord* record, SlaReader* reader, const SlaEpisode* episode, SlaPast* past);

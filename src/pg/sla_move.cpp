@@ -178,7 +178,7 @@ const char* sla_move(SlaLead* lead, const SlaMove* move) {
     if (slot == NULL || !lead_read(table, relation, slot, &row))
         elog(ERROR, "lead %s cannot be read", lead->key.text);
     SlaPast past;
-    sla_past(&batch->record, lead->episode, &past);
+    sla_past(&batch->record, &batch->reader, lead->episode, &past);
     Standing standing = {};
     standing.avoid = avoided(lead->episode, &past, lead->terms->exclude_last);
     standing.hops = move->recycled ? 0 : lead->episode->hops + 1;

@@ -59,7 +59,12 @@ static SlaTable* table_of(SlaBatch* batch, int32 id) {
     return table;
 }
 
+void sla_begin(SlaBatch* batch) {
+    sla_reader_open(&batch->record, &batch->reader);
+}
+
 void sla_flush(SlaBatch* batch) {
+    sla_reader_close(&batch->reader);
     record_flush(batch->buffer);
     sla_acts_write(&batch->told);
     for (SlaTable* table = batch->tables; table != NULL; table = table->next) {
@@ -323,7 +328,7 @@ static bool lock_lead(SlaLead* lead) {
 // Is there still something to do for it?
 static bool still_due(SlaBatch* batch, SlaEpisode* episode, TimestampTz now) {
     MemoryContext caller = MemoryContextSwitchTo(batch->context);
-    bool open = sla_episode_now(&batch->record, episode);
+    bool open = sla_episode_now(&batch->record, &batch->reader, episode);
     MemoryContextSwitchTo(caller);
     return open && episode->waits_for_step && episode->next_step_at <= now;
 }

@@ -24,6 +24,7 @@ struct SlaTable {
 struct SlaBatch {
     SlaKnown* known;
     SlaRecord record;
+    SlaReader reader;
     MemoryContext context;      // of the batch
     MemoryContext lead_context; // of one lead
     SlaTable* tables;
@@ -49,10 +50,12 @@ enum class SlaOutcome {
     stepped,
     set_away // the same, and a rep receives no more leads from now on
 };
+// Leads seen to within one subtransaction, between these two; the second writes what they have left
+// to be written, and closes what they have opened.
+void sla_begin(SlaBatch* batch);
+void sla_flush(SlaBatch* batch);
 // Never waits for the lead. Within SPI, as leadroute's owner.
 SlaOutcome sla_step(SlaBatch* batch, SlaEpisode* found);
-// Writes what the leads seen to have left to be written, and closes what they have opened.
-void sla_flush(SlaBatch* batch);
 
 // Taking a lead from a rep who has missed it, for somebody else (sla_move.cpp).
 struct SlaMove {

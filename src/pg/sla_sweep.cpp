@@ -42,6 +42,7 @@ static void want_managers(const Work* work) {
 
 static void do_leads(void* argument) {
     Work* work = static_cast<Work*>(argument);
+    sla_begin(work->batch);
     want_managers(work);
     for (int i = work->first; i < work->next && !work->away; i++) {
         CHECK_FOR_INTERRUPTS();
@@ -66,6 +67,7 @@ static ErrorData* attempt_leads(Work* work) {
     record_buffer_free(batch->buffer);
     batch->buffer = NULL;
     batch->tables = NULL;
+    batch->reader = {};
     batch->told.act_count = 0;
     batch->told.alert_count = alerts;
     work->away = false;
