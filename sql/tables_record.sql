@@ -60,7 +60,9 @@ CREATE TABLE leadroute.assignment (
         ('push', 'overflow', 'sticky', 'claim', 'reroute', 'manual', 'backlog')),
     CONSTRAINT assignment_episode_check CHECK (episode >= 1),
     CONSTRAINT assignment_turn_check CHECK (rep IS NULL OR pool IS NULL OR day IS NOT NULL)
-);
+)
+-- An episode that ends stays on its page: else each ending writes to two, wherever there is room.
+WITH (fillfactor = 95);
 -- An UPDATE must work where the table is published, and it has no primary key.
 ALTER TABLE leadroute.assignment REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX assignment_open
