@@ -295,6 +295,17 @@ void leads_close(ClaimTable* table) {
     table->work_level = InvalidSubTransactionId;
 }
 
+ClaimTable* leads_open_sure(int32 id) {
+    ClaimTable* table = tables;
+    while (table != NULL && table->id != id)
+        table = table->next;
+    if (table == NULL || !is_current(table) || !table->direct.is_sure)
+        return NULL;
+    // nobody else can change the table after that
+    leads_open(table);
+    return is_open(table) ? table : NULL;
+}
+
 // The table, as it is open already, or for one lead. NULL: it takes a statement.
 static DirectWork* work_begin(ClaimTable* table, DirectWork* own) {
     if (!table->is_direct)

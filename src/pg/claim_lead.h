@@ -54,6 +54,9 @@ LeadLock lead_lock(ClaimTable* table, const ClaimKey* key, bool skip, char** was
 // Who deals with many leads in one transaction, or subtransaction, keeps the table open meanwhile.
 void leads_open(ClaimTable* table);
 void leads_close(ClaimTable* table);
+// The table, open, if what becomes of one of its leads cannot fail unless it fails for them all;
+// NULL: that is not known.
+ClaimTable* leads_open_sure(int32 id);
 // The row of the lead locked last, in a slot of its table; NULL: it is gone. *made: the slot is a
 // new one, for the caller to drop.
 TupleTableSlot* lead_row(ClaimTable* table, const ClaimKey* key, Relation relation, bool* made);

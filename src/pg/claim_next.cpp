@@ -45,24 +45,22 @@ static ClaimOutcome fits(const ClaimRequest* request, const Episode* episode, Cl
     return ClaimOutcome::taken;
 }
 
-static ClaimOutcome take_row(NextClaim* next, ItemPointer row) {
-    Episode episode;
-    if (!episode_fetch(next->queue->key.assignment, row, &episode))
-        return ClaimOutcome::gone;
+static ClaimOutcome take_row(NextClaim* next, ItemPointer row, const Episode* episode,
+                             ClaimTable* table) {
     ClaimRequest request = {};
     request.terms = next->terms;
-    request.table = claim_table(episode.lead_table);
+    request.table = table;
     request.next = true;
     request.pool = next->queue->pool;
     request.tank = next->queue->tank;
     request.row = row;
-    request.episode = &episode;
-    ClaimOutcome outcome = claim_judge(&request, &episode, &next->result);
+    request.episode = episode;
+    ClaimOutcome outcome = claim_judge(&request, episode, &next->result);
     if (outcome == ClaimOutcome::taken)
-        outcome = fits(&request, &episode, &next->result);
+        outcome = fits(&request, episode, &next->result);
     if (outcome != ClaimOutcome::taken)
         return outcome;
-    if (!claim_key(request.table, next->terms->key.tenant, episode.lead_id, &request.key))
+    if (!claim_key(table, next->terms->key.tenant, episode->lead_id, &request.key))
         return ClaimOutcome::gone;
     return claim_take(&request, &next->result);
 }
@@ -70,12 +68,14 @@ static ClaimOutcome take_row(NextClaim* next, ItemPointer row) {
 struct Taking {
     NextClaim* next;
     ItemPointer row;
+    const Episode* episode;
     ClaimOutcome outcome;
 };
 
 static void take_body(void* argument) {
     Taking* taking = static_cast<Taking*>(argument);
-    taking->outcome = take_row(taking->next, taking->row);
+    taking->outcome = take_row(taking->next, taking->row, taking->episode,
+                               claim_table(taking->episode->lead_table));
 }
 
 static void set_aside(const ClaimQueue* queue, ItemPointer row, const char* message) {
@@ -97,8 +97,8 @@ static void set_aside(const ClaimQueue* queue, ItemPointer row, const char* mess
 }
 
 // A lead whose update fails does not keep the others of its queue: it is left there with an alert.
-static ClaimOutcome take_apart(NextClaim* next, ItemPointer row) {
-    Taking taking = {next, row, ClaimOutcome::gone};
+static ClaimOutcome take_apart(NextClaim* next, ItemPointer row, const Episode* episode) {
+    Taking taking = {next, row, episode, ClaimOutcome::gone};
     ErrorData* error = attempt_apart(take_body, &taking);
     if (error == NULL)
         return taking.outcome;
@@ -110,9 +110,22 @@ static ClaimOutcome take_apart(NextClaim* next, ItemPointer row) {
     return ClaimOutcome::gone;
 }
 
+// A subtransaction costs an id of its own, and is had only where it may be needed.
+static ClaimOutcome take_offered(NextClaim* next, ItemPointer row) {
+    Episode episode;
+    if (!episode_fetch(next->queue->key.assignment, row, &episode))
+        return ClaimOutcome::gone;
+    ClaimTable* sure = leads_open_sure(episode.lead_table);
+    if (sure == NULL)
+        return take_apart(next, row, &episode);
+    ClaimOutcome outcome = take_row(next, row, &episode, sure);
+    leads_close(sure);
+    return outcome;
+}
+
 static ClaimTry take(void* context, ItemPointer row) {
     NextClaim* next = static_cast<NextClaim*>(context);
-    switch (take_apart(next, row)) {
+    switch (take_offered(next, row)) {
     case ClaimOutcome::taken:
         return ClaimTry::taken;
     case ClaimOutcome::unfit:

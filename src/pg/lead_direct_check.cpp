@@ -3,6 +3,8 @@
 #include "placement.h"
 
 extern "C" {
+#include "access/detoast.h"
+#include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
@@ -110,6 +112,54 @@ static bool learn_key(Relation relation, const DirectColumns* columns, DirectLea
     return known;
 }
 
+// --- what may fail for one lead and not for another ---
+
+static bool asks_for_nulls_alone(const List* predicate) {
+    const ListCell* cell;
+    foreach (cell, predicate) {
+        const NullTest* test = static_cast<const NullTest*>(lfirst(cell));
+        if (!IsA(test, NullTest) || test->argisrow || !IsA(test->arg, Var))
+            return false;
+    }
+    return true;
+}
+
+// An entry that grows by its owner may become too long, a key that is checked later be there twice.
+static bool takes_any_entry(Relation index, AttrNumber owner) {
+    const Form_pg_index form = index->rd_index;
+    for (int i = 0; i < form->indnatts; i++)
+        if (form->indkey.values[i] == owner && form->indnatts > 1)
+            return false;
+    return !form->indisexclusion && (!form->indisunique || form->indimmediate) &&
+           RelationGetIndexExpressions(index) == NIL &&
+           asks_for_nulls_alone(RelationGetIndexPredicate(index));
+}
+
+// Has a row of the table room in a page, whatever it holds?
+static bool rows_fit(TupleDesc columns) {
+    Size most = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(columns->natts));
+    for (int i = 0; i < columns->natts; i++) {
+        const FormData_pg_attribute* column = TupleDescAttr(columns, i);
+        if (column->attlen < 0 && column->attstorage == TYPSTORAGE_PLAIN)
+            return false;
+        most += MAXALIGN(column->attlen < 0 ? TOAST_POINTER_SIZE : column->attlen);
+    }
+    return most <= MaxHeapTupleSize;
+}
+
+static bool is_sure(Relation relation, AttrNumber owner) {
+    TupleDesc columns = RelationGetDescr(relation);
+    bool sure = TupleDescAttr(columns, owner - 1)->attlen > 0 && rows_fit(columns) &&
+                (columns->constr == NULL || columns->constr->num_check == 0);
+    ListCell* cell;
+    foreach (cell, RelationGetIndexList(relation)) {
+        Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        sure = sure && takes_any_entry(index, owner);
+        index_close(index, AccessShareLock);
+    }
+    return sure;
+}
+
 bool direct_check(Oid relation, const DirectColumns* columns, DirectLead* lead) {
     Relation table = table_open(relation, AccessShareLock);
     memset(static_cast<void*>(lead), 0, sizeof(*lead));
@@ -122,6 +172,7 @@ bool direct_check(Oid relation, const DirectColumns* columns, DirectLead* lead) 
         bool variable;
         getTypeOutputInfo(TupleDescAttr(RelationGetDescr(table), columns->owner - 1)->atttypid,
                           &lead->owner_output, &variable);
+        lead->is_sure = is_sure(table, columns->owner);
     }
     table_close(table, NoLock);
     return known;

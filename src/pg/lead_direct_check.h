@@ -14,6 +14,8 @@ struct DirectLead {
     AttrNumber owner;
     Oid owner_output;
     bool has_foreign_keys;
+    bool
+        is_sure; // telling a lead its owner fails for none alone: nothing of the table is evaluated
     bool outdated;
     ItemPointerData locked; // row of the lead locked last
 };
