@@ -12,6 +12,8 @@ extern "C" {
 #include "utils/typcache.h"
 }
 
+constexpr Size kCacheLine = 64;
+
 // An author while the book is made.
 struct Author {
     Oid role;
@@ -27,6 +29,7 @@ struct Work {
     List* authors;
     const core::Predicate** predicates;
     BookRule* rules;
+    BookSource* sources;
     MemoryContext kept;
 
     // the texts, predicates and the like, by their offset behind the header
@@ -152,11 +155,11 @@ static const core::Predicate* known(const Work* work, const RuleSource* source) 
     int64 ordinal = older == NULL ? -1 : book_find(older, source->rule->id);
     if (ordinal < 0 || older->rule(ordinal)->eager)
         return NULL;
-    const BookRule* rule = older->rule(ordinal);
-    if (strcmp(older->at<char>(rule->condition), source->condition) != 0 ||
-        strcmp(older->at<char>(rule->author), source->author) != 0)
+    const BookSource* from = older->source(ordinal);
+    if (strcmp(older->at<char>(from->condition), source->condition) != 0 ||
+        strcmp(older->at<char>(from->author), source->author) != 0)
         return NULL;
-    return older->at<core::Predicate>(rule->predicate);
+    return older->predicate(older->rule(ordinal));
 }
 
 static void analyse_all(Work* work) {
@@ -230,31 +233,42 @@ static void set_period(BookRule* rule, const RuleSource* source) {
         rule->until = after(DatumGetTimestampTz(upper.val), upper.inclusive);
 }
 
+static void put_predicate(Work* work, BookRule* rule, const core::Predicate* predicate) {
+    rule->roomy = predicate->size <= sizeof(rule->room);
+    if (rule->roomy)
+        memcpy(rule->room, predicate, predicate->size);
+    else
+        rule->predicate = put(work, predicate, predicate->size);
+    const core::Alternative* only = predicate->alternative(0);
+    rule->undecided = predicate->alternatives == 1 && only->count == 0 && !only->exact;
+}
+
 static void put_rule(Work* work, int i) {
-    const RuleSource* source = &work->compiler.sources[i];
-    const Rule* from = source->rule;
+    const RuleSource* from = &work->compiler.sources[i];
+    const RuleDemand* demand = from->rule->demand;
     BookRule* rule = &work->rules[i];
-    rule->id = from->id;
-    rule->rep = from->rep;
-    rule->position = from->position;
-    rule->pool = from->pool;
-    rule->overflow_pool = from->overflow_pool;
-    rule->sla = from->sla;
-    rule->version = from->version;
-    rule->name = put_text(work, from->name);
-    rule->condition = put_text(work, source->condition);
-    rule->author = put_text(work, source->author);
-    rule->label = from->has_label ? put_datum(work, from->label) : 0;
-    rule->valid = source->has_valid ? put_datum(work, source->valid) : 0;
-    rule->predicate = put(work, work->predicates[i], work->predicates[i]->size);
-    set_period(rule, source);
-    if (from->demand == NULL)
+    rule->id = from->rule->id;
+    rule->rep = from->rule->rep;
+    rule->position = from->rule->position;
+    rule->pool = from->rule->pool;
+    rule->overflow_pool = from->rule->overflow_pool;
+    rule->sla = from->rule->sla;
+    rule->version = from->rule->version;
+    rule->name = put_text(work, from->rule->name);
+    rule->label = from->rule->has_label ? put_datum(work, from->rule->label) : 0;
+    put_predicate(work, rule, work->predicates[i]);
+    set_period(rule, from);
+    BookSource* source = &work->sources[i];
+    source->condition = put_text(work, from->condition);
+    source->author = put_text(work, from->author);
+    source->valid = from->has_valid ? put_datum(work, from->valid) : 0;
+    if (demand == NULL)
         return;
-    rule->needs = put_text(work, from->demand->needs_text);
-    rule->territory = put_text(work, from->demand->territory);
-    rule->key = put_text(work, from->demand->key_text);
-    rule->key_author = put_text(work, from->demand->key_author);
-    rule->prefix = from->demand->prefix;
+    source->needs = put_text(work, demand->needs_text);
+    source->territory = put_text(work, demand->territory);
+    source->key = put_text(work, demand->key_text);
+    source->key_author = put_text(work, demand->key_author);
+    source->prefix = demand->prefix;
 }
 
 static BookAuthor put_author(Work* work, const Author* author) {
@@ -294,6 +308,8 @@ static void read(Work* work) {
     Size count = work->compiler.count + 1;
     work->rules = static_cast<BookRule*>(MemoryContextAllocExtended(
         work->kept, sizeof(BookRule) * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+    work->sources = static_cast<BookSource*>(MemoryContextAllocExtended(
+        work->kept, sizeof(BookSource) * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
     work->predicates = static_cast<const core::Predicate**>(
         MemoryContextAllocHuge(work->kept, sizeof(void*) * count));
     core::Predicate* none = nothing();
@@ -321,6 +337,9 @@ static void put_all(Work* work, Book* book) {
     work->room = 8192;
     work->data = static_cast<char*>(palloc0(work->room));
     book->rule_count = static_cast<uint32>(work->compiler.count);
+    // a rule begins with a cache line, where the book does
+    work->used = kCacheLine - sizeof(Book) % kCacheLine;
+    book->rules = put(work, work->rules, sizeof(BookRule) * book->rule_count);
     for (int i = 0; i < work->compiler.count; i++) {
         put_rule(work, i);
         book->eager_count += work->rules[i].eager ? 1 : 0;
@@ -334,7 +353,9 @@ static void put_all(Work* work, Book* book) {
     book->slot_count = static_cast<uint32>(work->slots.count);
     book->slots = put(work, work->slots.slot, sizeof(RuleSlot) * work->slots.count);
     book->ids = put_ids(work);
-    book->rules = put(work, work->rules, sizeof(BookRule) * book->rule_count);
+    book->sources = put(work, work->sources, sizeof(BookSource) * book->rule_count);
+    memcpy(work->data + book->rules - sizeof(Book), work->rules,
+           sizeof(BookRule) * book->rule_count);
 }
 
 Book* book_build(const BookWish* wish, BookPlace place, void* context) {

@@ -15,27 +15,38 @@
 constexpr int kRulesScanned = 64;
 
 // Texts and values are at an offset from the book's start; 0: NULL.
+//
+// What a lead that may match looks at lies together, in as many bytes as three cache lines: most
+// predicates have room in it.
 struct BookRule {
-    int64 id;
-    int64 rep;
     TimestampTz from;  // tried from here on
     TimestampTz until; // and before this
-    uint64 predicate;
-    uint64 name;
-    uint64 condition;
-    uint64 author;
+    int64 id;
+    int64 rep;
     uint64 label;
-    uint64 valid;
-    uint64 needs;
-    uint64 territory;
-    uint64 key;
-    uint64 key_author;
     int32 position;
     int32 pool;
     int32 overflow_pool;
     int32 sla;
     int32 version;
     bool eager;
+    bool undecided; // by the lead's values alone, whatever they are
+    bool roomy;     // the predicate is in `room`
+    uint64 name;
+    uint64 predicate; // otherwise
+    char room[112];
+};
+static_assert(sizeof(BookRule) == 192);
+
+// Of the same rule, what compiling it takes.
+struct BookSource {
+    uint64 condition;
+    uint64 author;
+    uint64 valid;
+    uint64 needs;
+    uint64 territory;
+    uint64 key;
+    uint64 key_author;
     bool prefix; // of its territory
 };
 
@@ -61,6 +72,7 @@ struct Book {
     uint32 author_count;
     uint32 slot_count;
     uint64 rules;
+    uint64 sources;
     uint64 authors;
     uint64 slots; // RuleSlot
     uint64 ids;   // BookId, by id
@@ -72,6 +84,11 @@ struct Book {
                    : reinterpret_cast<const T*>(reinterpret_cast<const char*>(this) + offset);
     }
     const BookRule* rule(int64 ordinal) const { return at<BookRule>(rules) + ordinal; }
+    const BookSource* source(int64 ordinal) const { return at<BookSource>(sources) + ordinal; }
+    const core::Predicate* predicate(const BookRule* rule) const {
+        return rule->roomy ? reinterpret_cast<const core::Predicate*>(rule->room)
+                           : at<core::Predicate>(rule->predicate);
+    }
 };
 
 // What a book's analysis took for granted of the relation: names and types of its columns.

@@ -14,6 +14,7 @@ constexpr int kLazy = 1024;
 // A place for a rule that was compiled when a lead came to it.
 struct Lazy {
     const BookRule* rule;  // NULL: none
+    ExprState* state;      // of a bare condition; NULL: it is no such
     MemoryContext context; // NULL: none
 };
 
@@ -108,7 +109,7 @@ static void fill_rule(const Book* book, const BookRule* from, Rule* rule) {
     rule->label = PointerGetDatum(book->at<char>(from->label));
 }
 
-static RuleDemand* demand_of(const Book* book, const BookRule* from) {
+static RuleDemand* demand_of(const Book* book, const BookSource* from) {
     if (from->needs == 0 && from->territory == 0)
         return NULL;
     RuleDemand* demand = static_cast<RuleDemand*>(palloc0(sizeof(RuleDemand)));
@@ -125,11 +126,12 @@ static RuleSource* source_of(const Book* book, const BookRule* from) {
     RuleSource* source = static_cast<RuleSource*>(palloc0(sizeof(RuleSource)));
     source->rule = static_cast<Rule*>(palloc(sizeof(Rule)));
     fill_rule(book, from, source->rule);
-    source->rule->demand = demand_of(book, from);
-    source->condition = text_at(book, from->condition);
-    source->author = text_at(book, from->author);
-    source->has_valid = from->valid != 0;
-    source->valid = PointerGetDatum(book->at<char>(from->valid));
+    const BookSource* of = book->source(from - book->rule(0));
+    source->rule->demand = demand_of(book, of);
+    source->condition = text_at(book, of->condition);
+    source->author = text_at(book, of->author);
+    source->has_valid = of->valid != 0;
+    source->valid = PointerGetDatum(book->at<char>(of->valid));
     return source;
 }
 
@@ -347,15 +349,18 @@ bool rules_index(Compiler* compiler) {
 
 // Moves on to the next rule that the lead's values do not rule out.
 static void seek(const IndexedRules* indexed, Part* part) {
+    const Book* book = part->book;
     part->found = NULL;
     int64 ordinal;
     while ((ordinal = part->probe.next()) >= 0) {
-        const BookRule* rule = part->book->rule(ordinal);
+        const BookRule* rule = book->rule(ordinal);
+        if (!rule->undecided) // most rules are met for the first time in long
+            __builtin_prefetch(&rule->room[sizeof(rule->room) - 1]);
         if (indexed->now < rule->from || indexed->now >= rule->until ||
             is_dead(indexed, part, static_cast<uint32>(ordinal)))
             continue;
-        part->verdict =
-            core::evaluate(*part->book->at<core::Predicate>(rule->predicate), part->values);
+        part->verdict = rule->undecided ? core::Verdict::unknown
+                                        : core::evaluate(*book->predicate(rule), part->values);
         if (part->verdict == core::Verdict::no)
             continue;
         part->found = rule;
@@ -383,6 +388,7 @@ void indexed_start(RuleSet* set, TimestampTz now) {
 
 static void forget(RuleSet* set, int step, Lazy* lazy) {
     lazy->rule = NULL;
+    lazy->state = NULL;
     if (lazy->context != NULL)
         MemoryContextDelete(lazy->context);
     lazy->context = NULL;
@@ -414,8 +420,12 @@ static void compile_lazy(RuleSet* set, const BookRule* rule, MemoryContext kept,
     of->expression = source->broken ? NULL : source->expression;
 }
 
+static int lazy_place(const BookRule* rule) {
+    return static_cast<int>(static_cast<uint64>(rule->id) % kLazy);
+}
+
 static int lazy_step(RuleSet* set, const BookRule* rule) {
-    int place = static_cast<int>(static_cast<uint64>(rule->id) % kLazy);
+    int place = lazy_place(rule);
     int step = set->step_count + place;
     Lazy* lazy = &set->indexed->lazy[place];
     if (lazy->rule == rule)
@@ -423,8 +433,25 @@ static int lazy_step(RuleSet* set, const BookRule* rule) {
     forget(set, step, lazy);
     lazy->context = AllocSetContextCreate(set->context, "leadroute rule", ALLOCSET_SMALL_SIZES);
     compile_lazy(set, rule, lazy->context, step);
+    lazy->state = rule_step_prepare(set, step);
     lazy->rule = rule;
     return step;
+}
+
+// Does the rule, met before, turn out not to hold? Of a lead that meets a thousand rules without
+// a key this is what takes its time, so no step is made of them. One that holds is decided by it.
+static bool passed_over(const RuleSet* set, Part* part) {
+    if (part->verdict != core::Verdict::unknown)
+        return false;
+    const Lazy* lazy = &set->indexed->lazy[lazy_place(part->found)];
+    if (lazy->rule != part->found || lazy->state == NULL)
+        return false;
+    bool isnull;
+    Datum holds = ExecEvalExpr(lazy->state, set->econtext, &isnull);
+    if (isnull || !DatumGetBool(holds))
+        return true;
+    part->verdict = core::Verdict::yes;
+    return false;
 }
 
 // A rule that the lead's values decide needs no compiling, unless it writes to the lead.
@@ -436,19 +463,35 @@ static int step_for(RuleSet* set, const Part* part) {
     return step;
 }
 
-int indexed_next(RuleSet* set) {
-    IndexedRules* indexed = set->indexed;
-    if (indexed->given != NULL)
-        seek(indexed, indexed->given);
-    indexed->given = NULL;
+static Part* first_part(IndexedRules* indexed) {
     Part* first = NULL;
     for (int i = 0; i < indexed->part_count; i++) {
         Part* part = &indexed->parts[i];
         if (part->found != NULL && (first == NULL || compare_rules(part->found, first->found) < 0))
             first = part;
     }
-    if (indexed->next_eager < indexed->eager_count &&
-        (first == NULL || compare_rules(indexed->eager[indexed->next_eager], first->found) < 0))
+    return first;
+}
+
+static bool eager_is_next(const IndexedRules* indexed, const Part* first) {
+    return indexed->next_eager < indexed->eager_count &&
+           (first == NULL || compare_rules(indexed->eager[indexed->next_eager], first->found) < 0);
+}
+
+int indexed_next(RuleSet* set) {
+    IndexedRules* indexed = set->indexed;
+    if (indexed->given != NULL)
+        seek(indexed, indexed->given);
+    indexed->given = NULL;
+    set->econtext->ecxt_per_query_memory = set->context;
+    MemoryContext caller = MemoryContextSwitchTo(set->econtext->ecxt_per_tuple_memory);
+    Part* first = first_part(indexed);
+    while (first != NULL && !eager_is_next(indexed, first) && passed_over(set, first)) {
+        seek(indexed, first);
+        first = first_part(indexed);
+    }
+    MemoryContextSwitchTo(caller);
+    if (eager_is_next(indexed, first))
         return indexed->next_eager++;
     if (first == NULL)
         return -1;

@@ -101,19 +101,26 @@ static bool period_holds(const RuleMatch* match, const RuleStep* step) {
            (evaluate(match->set, step->state, match->set->context, &value) && DatumGetBool(value));
 }
 
-// The rule that holds, or -1.
-static int run_bare(RuleSet* set, int number) {
+ExprState* rule_step_prepare(RuleSet* set, int number) {
     RuleStep* step = &set->steps[number];
-    if (step->expression == NULL)
-        return step->first;
+    if (step->kind != CONDITION_BARE || step->broken || step->expression == NULL)
+        return NULL;
     if (step->state == NULL) {
         MemoryContext caller =
             MemoryContextSwitchTo(step->context != NULL ? step->context : set->context);
         step->state = rule_state_trusted(step->expression);
         MemoryContextSwitchTo(caller);
     }
+    return step->state;
+}
+
+// The rule that holds, or -1.
+static int run_bare(RuleSet* set, int number) {
+    const RuleStep* step = &set->steps[number];
+    if (step->expression == NULL)
+        return step->first;
     Datum value;
-    if (!evaluate(set, step->state, set->context, &value))
+    if (!evaluate(set, rule_step_prepare(set, number), set->context, &value))
         return -1;
     if (step->chooses)
         return DatumGetInt32(value);

@@ -151,6 +151,9 @@ void rule_set_prepare(RuleSet* set);
 // Raises an error while a function of a rule runs: it may be of the very set at hand.
 void rules_forbid_nesting(void);
 ExprState* rule_state_trusted(Expr* expression);
+// The state that a bare step is evaluated with, made if need be; NULL: there is nothing to
+// evaluate, or the step is not bare.
+ExprState* rule_step_prepare(RuleSet* set, int number);
 
 // Evaluates in the way the expression's class takes, in the memory of the match; false: NULL.
 bool rule_expression_run(RuleSet* set, RuleExpression* expression, Datum* value);
