@@ -315,12 +315,14 @@ Datum leadroute_offers_note(PG_FUNCTION_ARGS) {
 // PROCEDURE sweep(max_rows integer, budget interval)
 Datum leadroute_sweep(PG_FUNCTION_ARGS) {
     shared_require();
-    require_no_transaction(fcinfo);
     int64 most = PG_ARGISNULL(0) ? PG_INT32_MAX : PG_GETARG_INT32(0);
     if (most < 0)
         ereport(ERROR, (errcode(ERRCODE_LR_CONFIGURATION), errmsg("max_rows cannot be negative"),
-                        errdetail("It is the most leads that are given out."),
-                        errhint("Leave it out for as many as there are.")));
+                        errdetail("It is %lld, and means the most leads that one sweep does "
+                                  "something for.",
+                                  (long long)most),
+                        errhint("Leave it out for all that is due: CALL leadroute.sweep();")));
+    require_no_transaction(fcinfo);
     if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
         elog(ERROR, "cannot connect to SPI");
     sweep(most, deadline(fcinfo));

@@ -17,6 +17,22 @@ CREATE FUNCTION pg_temp.weights() RETURNS text LANGUAGE sql AS $$
     FROM leadroute.performance f
 $$;
 
+CREATE FUNCTION pg_temp.refusal(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    code text; said text; detail text; hint text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'not refused';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN concat_ws(' | ', code, said, detail, hint);
+END
+$$;
+SELECT is(pg_temp.refusal('CALL leadroute.sweep(-1)'),
+    'LR005 | max_rows cannot be negative | It is -1, and means the most leads that one sweep does something for. | Leave it out for all that is due: CALL leadroute.sweep();',
+    'there are no fewer leads than none');
+SELECT is(left(pg_temp.refusal('CALL leadroute.sweep(0)'), 5), '2D000', 'and sweep() commits, so not in a transaction');
+
 SELECT is(pg_temp.weights(), NULL, 'before the first sweep nobody is weighed');
 CALL leadroute.sweep(budget => '0 seconds');
 SELECT is(pg_temp.weights(), NULL, 'nor by one without time');
