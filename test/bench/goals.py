@@ -147,7 +147,9 @@ OTHERS = [
       for cell in ("few", "many") for variant, name in (("routed", "claim_next()"), ("skip", "SKIP LOCKED"))),
     *(Goal("sla", f"us per late lead, {size}, {name}", of(size, variant, "us"), "", None)
       for size in ("1000", "10000", "100000")
-      for variant, name in (("loop", "PL/pgSQL loop"), ("set", "one statement"), ("routed", "sweep()"))),
+      for variant, name in (("loop", "PL/pgSQL loop"), ("set", "one statement"), ("record", "one statement, same record"), ("routed", "sweep()"))),
+    *(Goal("sla", f"{size} late leads: sweep() / one statement, same record",
+           ratio(of(size, "routed", "us"), of(size, "record", "us")), "", None) for size in ("1000", "10000", "100000")),
     *(Goal("rules", f"1,000 / 10 rules, {kind}, COPY", ratio(us(f"{kind} 1000", "routed"), us(f"{kind} 10", "routed")), "", None)
       for kind in ("equal", "mixed")),
     *(Goal("rules", f"routed / PL/pgSQL, {size} rules, {what}", figure(size), "", None) for size in ("10", "1000", "100000")

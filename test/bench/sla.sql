@@ -1,7 +1,7 @@
 -- Leads that nobody has touched, in ten pools of 100 reps: what re-routing those that are late is measured
 -- on. psql variable: leads. The variant "peer" is what one writes by hand, to be compared with: a table
 -- of who had which lead, with indexes for the lead, the rep's open leads and what is due, and one of
--- alerts for managers.
+-- alerts for managers. "record" is the same with what leadroute keeps of an episode, and its six indexes.
 CREATE EXTENSION leadroute;
 CREATE TABLE chosen (lead_id bigint PRIMARY KEY);
 
@@ -71,6 +71,39 @@ CREATE PROCEDURE peer.sweep_set() LANGUAGE sql AS $$
     SELECT lead_id, now() + interval '100 days', rep_id % 1000 + 1, rule_id FROM late
 $$;
 
+CREATE TABLE record.assignments (
+    lead_id bigint NOT NULL, episode integer NOT NULL DEFAULT 1, assigned_at timestamptz NOT NULL DEFAULT clock_timestamp(), day date NOT NULL DEFAULT current_date,
+    rep_id bigint, rule_id integer, pool_id integer, policy_id integer, method text NOT NULL DEFAULT 'push', explanation bytea,
+    due_at timestamptz, touched_at timestamptz, breached_at timestamptz, ended_at timestamptz, end_reason text, hops integer, avoid bigint[]
+);
+CREATE TABLE record.alert (LIKE peer.alert INCLUDING ALL);
+INSERT INTO record.leads (source, name, email, phone, region, pincode, product, deal_value, score, attrs, owner_id)
+SELECT source, name, email, phone, region, pincode, product, deal_value, score, attrs, owner_id FROM peer.leads ORDER BY id;
+INSERT INTO record.assignments (lead_id, due_at, rep_id, rule_id, pool_id, policy_id, explanation)
+SELECT id, now() + interval '100 days', owner_id, 1 + id % 100, 1 + id % 10, 1, '\x0102030405060708090a0b0c0d0e0f10' FROM record.leads;
+CREATE UNIQUE INDEX ON record.assignments (lead_id) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX ON record.assignments (lead_id, episode) WHERE ended_at IS NOT NULL;
+CREATE INDEX ON record.assignments (rep_id, day) WHERE ended_at IS NULL;
+CREATE INDEX ON record.assignments (rep_id, day) WHERE ended_at IS NOT NULL;
+CREATE INDEX ON record.assignments (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX ON record.assignments (due_at) WHERE ended_at IS NULL AND touched_at IS NULL;
+
+-- The same as one statement; an episode is closed before the next one is opened.
+CREATE PROCEDURE record.sweep_set() LANGUAGE sql AS $$
+    WITH late AS MATERIALIZED (
+        SELECT a.ctid AS at, a.lead_id, a.rep_id FROM record.assignments a
+        WHERE a.ended_at IS NULL AND a.touched_at IS NULL AND a.due_at <= now() ORDER BY a.due_at FOR UPDATE SKIP LOCKED),
+    closed AS MATERIALIZED (
+        UPDATE record.assignments a SET ended_at = clock_timestamp(), end_reason = 'breached', breached_at = clock_timestamp() FROM late WHERE a.ctid = late.at
+        RETURNING a.*),
+    owned AS (UPDATE record.leads l SET owner_id = late.rep_id % 1000 + 1 FROM late WHERE l.id = late.lead_id),
+    told AS (INSERT INTO record.alert (manager, lead_id, rep_id, message)
+        SELECT r.manager, late.lead_id, late.rep_id, 'not touched in time' FROM late JOIN peer.reps r ON r.id = late.rep_id)
+    INSERT INTO record.assignments (lead_id, episode, due_at, rep_id, rule_id, pool_id, policy_id, method, explanation, hops, avoid)
+    SELECT lead_id, episode + 1, now() + interval '100 days', rep_id % 1000 + 1, rule_id, pool_id, policy_id, 'reroute', explanation,
+        coalesce(hops, 0) + 1, avoid || rep_id FROM closed
+$$;
+
 SELECT leadroute.attach('routed.leads');
 INSERT INTO leadroute.rep (id, name, timezone) SELECT i, 'Manager ' || i, 'UTC' FROM generate_series(1001, 1010) i;
 INSERT INTO leadroute.rep (id, name, timezone, manager)
@@ -96,6 +129,10 @@ BEGIN
         UPDATE peer.assignments a SET due_at = now() - random() * interval '1 hour' FROM chosen c
         WHERE a.lead_id = c.lead_id AND a.state = 'open';
         UPDATE peer.leads l SET score = score FROM chosen c WHERE l.id = c.lead_id;
+    ELSIF variant = 'record' THEN
+        UPDATE record.assignments a SET due_at = now() - random() * interval '1 hour' FROM chosen c
+        WHERE a.lead_id = c.lead_id AND a.ended_at IS NULL;
+        UPDATE record.leads l SET score = score FROM chosen c WHERE l.id = c.lead_id;
     ELSE
         UPDATE leadroute.assignment a SET next_step_at = due.at, due_at = due.at
         FROM (SELECT lead_id::text, now() - random() * interval '1 hour' AS at FROM chosen) due
