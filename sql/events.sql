@@ -132,12 +132,13 @@ AS $$
     WHERE a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xid)
       AND a.decided_at <> l.attached_at
     UNION ALL
-    -- who lost a lead in the shark tank was released from it
+    -- who lost a lead in the shark tank was released from it; an episode that ended with its breach tells of it
     SELECT CASE a.end_reason WHEN 'claimed' THEN 'released' ELSE a.end_reason END, a.tenant, a.lead_table, a.lead_id,
         a.rep, a.pool, a.rule, a.ended_at, a.due_at, NULL::bigint, NULL::bigint
     FROM known JOIN leadroute.assignment a ON a.ended_at >= known.since
         JOIN leadroute.lead_table l ON l.id = a.lead_table
-    WHERE (a.end_reason IN ('released', 'closed') OR a.end_reason = 'claimed' AND a.rep IS NOT NULL)
+    WHERE (a.end_reason IN ('released', 'closed') OR a.end_reason = 'claimed' AND a.rep IS NOT NULL
+        OR a.end_reason = 'breached' AND a.breached_at = a.ended_at AND a.tank_at IS NULL)
       AND a.tenant = coalesce(only_tenant, a.tenant) AND leadroute._cursor_unseen(cursor, a.xmin)
     UNION ALL
     -- those that are in the shark tank, have left it by ending, or by a touch: each has an index
@@ -173,7 +174,7 @@ AS $$
       AND (a.lead_table IS NULL OR l.id IS NOT NULL)
 $$;
 COMMENT ON FUNCTION leadroute._events(text, bigint) IS
-    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released and closed from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, reminder, breached and recycled from leadroute.sla_action, alerts from leadroute.alert.';
+    'The committed events that a cursor has not seen, of one tenant or, with NULL, of all, not in order: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the opening of an episode (assignment.decided_at), released, closed and the breach that ended it from its end (assignment.ended_at), breached from assignment.tank_at, touched from leadroute.activity, reminder, breached and recycled from leadroute.sla_action, alerts from leadroute.alert.';
 
 CREATE FUNCTION leadroute._require_reader_for(caller name, tenant bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -219,7 +220,7 @@ CREATE FUNCTION leadroute.events_since(cursor text DEFAULT NULL, tenant bigint D
     RETURNS TABLE (event jsonb, next_cursor text)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'leadroute_for_caller';
 COMMENT ON FUNCTION leadroute.events_since(text, bigint) IS
-    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released and closed from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), reminder, breached and recycled from leadroute.sla_action (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
+    'Committed events after a cursor, in order of time, each at least once and always with the same id; NULL: all there are. next_cursor is the same in every row and has seen all of them: take all rows before it is used; without rows the old cursor stays good. Derived from the record: assigned, offered (one for each rep), waiting, manual, rerouted and claimed from the row that opened the episode (decided_at), released, closed and the breach that ended it from the one that ended (ended_at), breached from the time at which it came into the shark tank (tank_at), touched from leadroute.activity (at), reminder, breached and recycled from leadroute.sla_action (at), alerts from leadroute.alert (raised_at); a row that was changed since, and was opened little before the cursor, may repeat its first event. The cursor holds a snapshot, so that what an earlier transaction commits late is not missed. Leads that were there at attach() and tables that were detached have no events. A role hears of the episodes and alerts that it sees. LR005 for what is no cursor, LR012 without a level.';
 
 CREATE FUNCTION leadroute._event_cursor_for(caller name) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

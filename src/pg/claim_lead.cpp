@@ -177,6 +177,13 @@ ClaimTable* claim_table(int32 id) {
     return read_table(id);
 }
 
+Oid claim_relation(int32 id) {
+    for (const ClaimTable* table = tables; table != NULL; table = table->next)
+        if (table->id == id && is_current(table))
+            return table->relation;
+    return InvalidOid;
+}
+
 // LR002 for a name that is none's.
 static int32 attachment_named(const char* name) {
     OwnerScope owner;

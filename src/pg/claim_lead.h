@@ -38,6 +38,8 @@ struct ClaimTable {
 // Good until the end of the transaction. LR002 when there is no such attachment, or no table.
 ClaimTable* claim_table(int32 id);
 ClaimTable* claim_table_named(const char* name);
+// The relation of the attachment, if that is known by now; else InvalidOid.
+Oid claim_relation(int32 id);
 
 // A lead's key and tenant, as parameters. `text` is the key's output form.
 struct ClaimKey {

@@ -126,6 +126,7 @@ struct RecordBuffer {
     TupleTableSlot* slots[kBatch];
     RecordContacts contacts; // of the rows collected
     bool steps;              // some of them have a next step
+    bool waiting;            // some of them have no rep
     int suspect_count;
     Suspect suspects[kSuspects];
 };
@@ -163,7 +164,8 @@ void record_write(RecordBuffer** where, const RecordRow* row) {
     table_tuple_insert(target->relation, target->slot, GetCurrentCommandId(true), 0, NULL);
     for (int i = 0; i < target->index_count; i++)
         if ((row->has_contact || !target->index[i].by_contact) &&
-            (has_step(row) || !target->index[i].by_step))
+            (has_step(row) || !target->index[i].by_step) &&
+            (!row->has_rep || !target->index[i].by_waiting))
             insert_index_entries(where, target, &target->index[i], target->slot);
     ExecClearTuple(target->slot);
     MemoryContextSwitchTo(caller);
@@ -209,6 +211,7 @@ void record_buffer(RecordBuffer** where, const RecordRow* row) {
     buffer->bytes += tuple->t_len;
     contacts_note(&buffer->contacts, buffer->holder, kBatch, row);
     buffer->steps = buffer->steps || has_step(row);
+    buffer->waiting = buffer->waiting || !row->has_rep;
     MemoryContextSwitchTo(caller);
     event_opened(row);
     claim_arrival_note(row);
@@ -222,7 +225,8 @@ static void write_batch(RecordBuffer* buffer, Target* target) {
     // index by index: each stays in cache
     for (int i = 0; i < target->index_count; i++) {
         if ((target->index[i].by_contact && buffer->contacts.count == 0) ||
-            (target->index[i].by_step && !buffer->steps))
+            (target->index[i].by_step && !buffer->steps) ||
+            (target->index[i].by_waiting && !buffer->waiting))
             continue;
         for (int k = 0; k < buffer->count; k++)
             insert_index_entries(&buffer, target, &target->index[i], buffer->slots[k]);
@@ -243,7 +247,7 @@ void record_flush(RecordBuffer* buffer) {
     MemoryContextReset(buffer->context);
     buffer->count = buffer->contacts.count = 0;
     buffer->bytes = 0;
-    buffer->steps = false;
+    buffer->steps = buffer->waiting = false;
 }
 
 // The leads have landed: what still repeats an open episode is an error of ours.

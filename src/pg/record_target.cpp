@@ -85,12 +85,12 @@ static bool never_holds(const Target* target, List** predicate) {
     return false;
 }
 
-// Is the index one of the rows that have this column alone?
-static bool wants(const Target* target, const List* predicate, Column column) {
+// Is the index one of the rows alone that have this column, or that do not?
+static bool wants(const Target* target, const List* predicate, Column column, NullTestType type) {
     const ListCell* cell;
     foreach (cell, predicate) {
         const NullTest* test = static_cast<const NullTest*>(lfirst(cell));
-        if (IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
+        if (IsA(test, NullTest) && test->nulltesttype == type && IsA(test->arg, Var) &&
             reinterpret_cast<const Var*>(test->arg)->varattno == target->column[column])
             return true;
     }
@@ -109,8 +109,9 @@ static void describe_index(Target* target, Oid oid) {
         memset(static_cast<void*>(entry), 0, sizeof(*entry));
         return;
     }
-    entry->by_contact = wants(target, predicate, C_CONTACT);
-    entry->by_step = wants(target, predicate, C_NEXT_STEP_AT);
+    entry->by_contact = wants(target, predicate, C_CONTACT, IS_NOT_NULL);
+    entry->by_step = wants(target, predicate, C_NEXT_STEP_AT, IS_NOT_NULL);
+    entry->by_waiting = wants(target, predicate, C_REP, IS_NULL);
     entry->predicate = predicate == NIL ? NULL : ExecPrepareQual(predicate, target->executor);
     target->index_count++;
 }

@@ -54,6 +54,7 @@ struct IndexTarget {
     ExprState* predicate; // NULL: every row
     bool by_contact;      // of rows with a contact alone
     bool by_step;         // of rows with a next step alone
+    bool by_waiting;      // of rows without a rep alone
 };
 
 // An assignment relation as this session knows it. Lives in a context of its own.

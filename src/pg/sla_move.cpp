@@ -104,14 +104,14 @@ static void credit_back(SlaLead* lead) {
 }
 
 // Ends the episode, and says its number.
-static int32 end_episode(SlaLead* lead, const SlaPast* past) {
+static int32 end_episode(SlaLead* lead, const SlaPast* past, TimestampTz at) {
     const SlaRecord* record = &lead->batch->record;
     SlaEpisode* e = lead->episode;
     int32 number = Max(e->number, past->last_number + 1);
     free_capacity(lead);
     credit_back(lead);
     sla_set(record, e, S_EPISODE, Int32GetDatum(number));
-    sla_set(record, e, S_ENDED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+    sla_set(record, e, S_ENDED_AT, TimestampTzGetDatum(at));
     sla_set(record, e, S_END_REASON, CStringGetTextDatum("breached"));
     sla_write(record, e, true);
     return number;
@@ -168,8 +168,17 @@ static void tell_lead(SlaLead* lead, const LeadTable* table, const Lead* row, co
         update_columns(lead, table, row, d);
 }
 
-const char* sla_move(SlaLead* lead, const SlaMove* move) {
-    SlaBatch* batch = lead->batch;
+// What was before it. A lead's first episode has nothing before it, but where its key had been
+// another lead's: then the index of ended episodes refuses the number, all of the batch is undone,
+// and looked up when it is done again.
+static void look_back(SlaLead* lead, SlaPast* past) {
+    const SlaEpisode* e = lead->episode;
+    *past = {};
+    if (e->number > 1 || !lead->batch->keys_are_new)
+        sla_past(&lead->batch->record, &lead->batch->reader, e, past);
+}
+
+const char* sla_move(SlaLead* lead, const SlaMove* move, TimestampTz at) {
     Relation relation = lead->table->relation;
     LeadTable* table = lead_table_of(relation);
     bool made;
@@ -178,7 +187,7 @@ const char* sla_move(SlaLead* lead, const SlaMove* move) {
     if (slot == NULL || !lead_read(table, relation, slot, &row))
         elog(ERROR, "lead %s cannot be read", lead->key.text);
     SlaPast past;
-    sla_past(&batch->record, &batch->reader, lead->episode, &past);
+    look_back(lead, &past);
     Standing standing = {};
     standing.avoid = avoided(lead->episode, &past, lead->terms->exclude_last);
     standing.hops = move->recycled ? 0 : lead->episode->hops + 1;
@@ -186,7 +195,7 @@ const char* sla_move(SlaLead* lead, const SlaMove* move) {
     Decision decision;
     TenantRules* rules = lead_table_rules(table, relation, &row.key, frame_current());
     decide_reroute(table, rules, &row, &standing, &how, &decision);
-    decision.row.episode = end_episode(lead, &past) + 1;
+    decision.row.episode = end_episode(lead, &past, at) + 1;
     write_next(lead, &decision);
     decide_alerts(table, &row, &decision);
     if (decision.slot != NULL && checkpoint_due(decision.slot))

@@ -11,32 +11,39 @@ extern "C" {
 
 // --- lead tables ---
 
-// Whoever changes or drops the table may be about to lock the record: no waiting for him.
-static void open_table(SlaTable* table) {
+// Its relation is asked for (unless it is known), its manager and its fallback pool are read.
+// InvalidOid: it is gone.
+static Oid read_table(SlaTable* table, Oid known) {
     static SPIPlanPtr plan;
     if (plan == NULL) {
-        Oid types[] = {INT4OID};
-        SPIPlanPtr made = SPI_prepare("SELECT leadroute._lead_relation(t.id), t.manager,"
-                                      " t.fallback_pool FROM leadroute.lead_table t"
-                                      " WHERE t.id = $1",
-                                      1, types);
+        Oid types[] = {INT4OID, BOOLOID};
+        SPIPlanPtr made =
+            SPI_prepare("SELECT CASE WHEN $2 THEN leadroute._lead_relation(t.id) END, t.manager,"
+                        " t.fallback_pool FROM leadroute.lead_table t WHERE t.id = $1",
+                        2, types);
         if (made == NULL || SPI_keepplan(made) != 0)
             elog(ERROR, "cannot prepare to read leadroute.lead_table");
         plan = made;
     }
-    Datum values[] = {Int32GetDatum(table->id)};
+    Datum values[] = {Int32GetDatum(table->id), BoolGetDatum(!OidIsValid(known))};
     if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
         elog(ERROR, "cannot read leadroute.lead_table");
     if (SPI_processed == 0)
-        return;
+        return InvalidOid;
     SPITupleTable* rows = SPI_tuptable;
     bool none, isnull;
-    Oid relation = DatumGetObjectId(SPI_getbinval(rows->vals[0], rows->tupdesc, 1, &none));
+    Datum relation = SPI_getbinval(rows->vals[0], rows->tupdesc, 1, &none);
     Datum manager = SPI_getbinval(rows->vals[0], rows->tupdesc, 2, &isnull);
     table->manager = isnull ? 0 : DatumGetInt64(manager);
     table->fallback_pool = SPI_getvalue(rows->vals[0], rows->tupdesc, 3);
     SPI_freetuptable(rows);
-    if (none || !ConditionalLockRelationOid(relation, RowExclusiveLock))
+    return none ? known : DatumGetObjectId(relation);
+}
+
+// Whoever changes or drops the table may be about to lock the record: no waiting for him.
+static void open_table(SlaTable* table) {
+    Oid relation = read_table(table, claim_relation(table->id));
+    if (!OidIsValid(relation) || !ConditionalLockRelationOid(relation, RowExclusiveLock))
         return;
     table->relation = try_relation_open(relation, NoLock);
     if (table->relation == NULL)
@@ -126,6 +133,9 @@ static int steps_left(const SlaLead* lead, DueStep** steps) {
 struct Doing {
     const SlaStep* last; // the furthest one done
     bool breached;
+    TimestampTz breached_at;
+    bool tells; // of the breach; else coming into the shark tank does
+    int told;   // its place among the acts
     bool away;
     bool moves;
     SlaMove move;
@@ -227,9 +237,12 @@ static bool do_step(SlaLead* lead, const SlaStep* step, Doing* doing) {
         doing->last = step;
     if (step->id == 0) {
         doing->breached = true;
-        // coming into the shark tank tells the same
-        if (step->action != SlaAction::shark_tank || !to_shark_tank(lead))
-            sla_act(told, "breached", lead->found);
+        doing->breached_at = lead->now;
+        if (step->action != SlaAction::shark_tank || !to_shark_tank(lead)) {
+            doing->tells = true;
+            doing->told = sla_act(told, "breached", lead->found);
+            doing->breached_at = told->acts[doing->told].at;
+        }
     }
     switch (step->action) {
     case SlaAction::remind:
@@ -282,7 +295,17 @@ static void mark(SlaLead* lead, const Doing* doing, TimestampTz next_at) {
     else
         sla_set(record, e, S_NEXT_STEP_AT, TimestampTzGetDatum(next_at));
     if (doing->breached && !e->breached)
-        sla_set(record, e, S_BREACHED_AT, TimestampTzGetDatum(lead->now));
+        sla_set(record, e, S_BREACHED_AT, TimestampTzGetDatum(doing->breached_at));
+}
+
+// An episode that ends with its breach says so by the time, and leadroute._events() reads it there;
+// not if it was in the shark tank, which tells of another one.
+static TimestampTz ends_at(const SlaLead* lead, const Doing* doing) {
+    int tank = lead->batch->record.column[S_TANK_AT] - 1;
+    if (!doing->tells || !lead->episode->nulls[tank])
+        return GetCurrentTimestamp();
+    lead->batch->told.acts[doing->told].by_episode = true;
+    return doing->breached_at;
 }
 
 static void tell_breach(SlaLead* lead, const Doing* doing) {
@@ -308,9 +331,10 @@ static SlaOutcome do_due(SlaLead* lead) {
             doing.away = sla_set_away(lead->episode, lead->terms) || doing.away;
     }
     if (doing.moves) {
+        TimestampTz at = ends_at(lead, &doing);
         if (doing.move.recycled)
             sla_act(&lead->batch->told, "recycled", lead->found);
-        doing.place = sla_move(lead, &doing.move);
+        doing.place = sla_move(lead, &doing.move, at);
     }
     if (doing.breached)
         tell_breach(lead, &doing);

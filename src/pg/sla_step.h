@@ -30,6 +30,7 @@ struct SlaBatch {
     SlaTable* tables;
     RecordBuffer* buffer; // new episodes
     bool buffers;         // they may be written together
+    bool keys_are_new;    // a lead in its first episode had none before under its key
     SlaTold told;
 };
 
@@ -63,9 +64,9 @@ struct SlaMove {
     bool bound; // for this pool from now on
     bool recycled;
 };
-// Ends the episode as breached, writes the next one and tells the lead its owner. Says where it is
-// now.
-const char* sla_move(SlaLead* lead, const SlaMove* move);
+// Ends the episode as breached at this time, writes the next one and tells the lead its owner. Says
+// where it is now.
+const char* sla_move(SlaLead* lead, const SlaMove* move, TimestampTz at);
 
 // Reps who miss their leads (sql/sla_sweep.sql).
 bool sla_missed(const SlaEpisode* episode, int32 times);

@@ -14,7 +14,8 @@ constexpr int kBatch = 200;
 struct SlaSweep {
     SlaKnown known;
     SlaSearch search;
-    int64 done; // leads that something was done for
+    int64 done;       // leads that something was done for
+    bool keys_repeat; // a lead has the key of one that is gone, as it seems
 };
 
 struct Work {
@@ -92,7 +93,7 @@ static void set_aside(const SlaEpisode* e, const ErrorData* error) {
 }
 
 static void one_by_one(Work* work) {
-    work->batch->buffers = false;
+    work->batch->buffers = work->batch->keys_are_new = false;
     for (int i = 0; i < work->count; i++) {
         work->first = i;
         work->next = i + 1;
@@ -119,6 +120,7 @@ static int do_found(SlaSweep* sweep, SlaBatch* batch, SlaEpisode* found, int cou
     work.outcomes = static_cast<SlaOutcome*>(palloc0(sizeof(SlaOutcome) * (count + 1)));
     ErrorData* error = attempt_leads(&work);
     if (error != NULL) {
+        sweep->keys_repeat = sweep->keys_repeat || error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION;
         FreeErrorData(error);
         one_by_one(&work);
     }
@@ -148,6 +150,7 @@ static bool do_batch(SlaSweep* sweep, int most) {
         AllocSetContextCreate(batch.context, "leadroute lead", ALLOCSET_DEFAULT_SIZES);
     batch.told.context = batch.context;
     batch.buffers = true;
+    batch.keys_are_new = !sweep->keys_repeat;
     MemoryContext caller = MemoryContextSwitchTo(batch.context);
     sla_record_open(&batch.record);
     SlaEpisode* found = static_cast<SlaEpisode*>(palloc(sizeof(SlaEpisode) * (most + 1)));

@@ -3,6 +3,8 @@
 #include "bulk_rows.h"
 #include "events.h"
 
+constexpr int kActColumns = 11;
+
 static void* wider(MemoryContext context, void* items, int* room, Size size) {
     int wanted = Max(64, *room * 2);
     void* made = MemoryContextAlloc(context, size * wanted);
@@ -12,16 +14,17 @@ static void* wider(MemoryContext context, void* items, int* room, Size size) {
     return made;
 }
 
-void sla_act(SlaTold* told, const char* kind, const SlaEpisode* episode) {
+int sla_act(SlaTold* told, const char* kind, const SlaEpisode* episode) {
     if (told->act_count == told->act_room)
         told->acts =
             static_cast<SlaAct*>(wider(told->context, told->acts, &told->act_room, sizeof(SlaAct)));
     TimestampTz now = GetCurrentTimestamp();
-    told->acts[told->act_count++] = {kind, now, episode};
+    told->acts[told->act_count++] = {kind, now, episode, false};
     ToldEvent event = {
         kind, episode->tenant,     now,           episode->due_at, episode->rep, episode->rule, 0,
         0,    episode->lead_table, episode->pool, episode->lead_id};
     event_told(&event);
+    return told->act_count - 1;
 }
 
 void sla_alert(SlaTold* told, const SlaAlert* alert) {
@@ -33,34 +36,40 @@ void sla_alert(SlaTold* told, const SlaAlert* alert) {
     told->alert_count++;
 }
 
+static void add_act(BulkRows* rows, const AttrNumber* column, const SlaAct* act) {
+    const SlaEpisode* e = act->episode;
+    int count = 9;
+    BulkValue values[kActColumns] = {
+        {column[0], Int64GetDatum(e->tenant)},        {column[1], TimestampTzGetDatum(act->at)},
+        {column[2], CStringGetTextDatum(act->kind)},  {column[3], Int32GetDatum(e->lead_table)},
+        {column[4], CStringGetTextDatum(e->lead_id)}, {column[5], Int32GetDatum(e->number)},
+        {column[6], Int32GetDatum(e->sla)},           {column[7], Int64GetDatum(e->rep)},
+        {column[8], TimestampTzGetDatum(e->due_at)}};
+    if (e->pool != 0)
+        values[count++] = {column[9], Int32GetDatum(e->pool)};
+    if (e->rule != 0)
+        values[count++] = {column[10], Int64GetDatum(e->rule)};
+    (void)bulk_add(rows, values, count);
+}
+
 void sla_acts_write(SlaTold* told) {
-    if (told->act_count == 0)
-        return;
-    static const char* const names[] = {"tenant",  "at",      "kind",   "lead_table",
-                                        "lead_id", "episode", "policy", "rep",
-                                        "due_at",  "pool",    "rule"};
-    AttrNumber column[lengthof(names)];
-    BulkRows rows;
-    bulk_begin(&rows, "sla_action", told->act_count);
-    for (int i = 0; i < (int)lengthof(names); i++)
-        column[i] = bulk_column(&rows, names[i]);
-    for (int i = 0; i < told->act_count; i++) {
-        const SlaAct* act = &told->acts[i];
-        const SlaEpisode* e = act->episode;
-        int count = 9;
-        BulkValue values[lengthof(names)] = {
-            {column[0], Int64GetDatum(e->tenant)},        {column[1], TimestampTzGetDatum(act->at)},
-            {column[2], CStringGetTextDatum(act->kind)},  {column[3], Int32GetDatum(e->lead_table)},
-            {column[4], CStringGetTextDatum(e->lead_id)}, {column[5], Int32GetDatum(e->number)},
-            {column[6], Int32GetDatum(e->sla)},           {column[7], Int64GetDatum(e->rep)},
-            {column[8], TimestampTzGetDatum(e->due_at)}};
-        if (e->pool != 0)
-            values[count++] = {column[9], Int32GetDatum(e->pool)};
-        if (e->rule != 0)
-            values[count++] = {column[10], Int64GetDatum(e->rule)};
-        (void)bulk_add(&rows, values, count);
+    static const char* const names[kActColumns] = {"tenant",  "at",      "kind",   "lead_table",
+                                                   "lead_id", "episode", "policy", "rep",
+                                                   "due_at",  "pool",    "rule"};
+    int count = 0;
+    for (int i = 0; i < told->act_count; i++)
+        count += !told->acts[i].by_episode;
+    if (count > 0) {
+        AttrNumber column[kActColumns];
+        BulkRows rows;
+        bulk_begin(&rows, "sla_action", count);
+        for (int i = 0; i < kActColumns; i++)
+            column[i] = bulk_column(&rows, names[i]);
+        for (int i = 0; i < told->act_count; i++)
+            if (!told->acts[i].by_episode)
+                add_act(&rows, column, &told->acts[i]);
+        bulk_end(&rows);
     }
-    bulk_end(&rows);
     told->act_count = 0;
 }
 

@@ -11,6 +11,7 @@ struct SlaAct {
     const char* kind; // reminder, breached, recycled
     TimestampTz at;
     const SlaEpisode* episode;
+    bool by_episode; // the row of the episode, which ends, says it
 };
 
 struct SlaAlert {
@@ -32,8 +33,8 @@ struct SlaTold {
     int alert_count, alert_room;
 };
 
-// Tells listeners at commit, and notes the row to be written.
-void sla_act(SlaTold* told, const char* kind, const SlaEpisode* episode);
+// Tells listeners at commit, and notes the row to be written. Gives its place among the acts.
+int sla_act(SlaTold* told, const char* kind, const SlaEpisode* episode);
 // The message is about the lead: "lead 1 of "leads": " is put before it.
 void sla_alert(SlaTold* told, const SlaAlert* alert);
 // Write what was collected; the alerts one by one, or for all of one manager, kind and policy

@@ -24,6 +24,10 @@ FROM unnest('{plain,named,labelled,parted}'::text[]) t;
 CREATE FUNCTION public.older(by interval) RETURNS void LANGUAGE sql AS $$
     UPDATE leadroute.assignment SET decided_at = decided_at - by, due_at = due_at - by, next_step_at = next_step_at - by
     WHERE ended_at IS NULL AND next_step_at IS NOT NULL $$;
+-- What policies have done, whichever row tells of it.
+CREATE VIEW public.told AS SELECT kind, lead_table, lead_id, rep, at FROM leadroute.sla_action
+    UNION ALL SELECT 'breached', lead_table, lead_id, rep, ended_at FROM leadroute.assignment
+    WHERE end_reason = 'breached' AND breached_at = ended_at AND tank_at IS NULL;
 -- Leads whose open episode is that of a re-route, and is their owner's; and their number.
 CREATE FUNCTION public.moved(leads regclass) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -49,7 +53,7 @@ SELECT is(moved('labelled'), '30 of 30', 'whose rule has a label');
 SELECT is((SELECT count(*) FROM public.labelled WHERE team = 'hot'), 30::bigint, 'which is written again');
 SELECT is(moved('parted'), '30 of 30', 'of a partitioned table');
 SELECT is((SELECT count(*) FROM leadroute.assignment WHERE end_reason = 'breached' AND breached_at IS NOT NULL AND episode = 1), 540::bigint, 'each lost its rep once');
-SELECT is((SELECT count(*) FROM leadroute.sla_action WHERE kind = 'breached'), 540::bigint, 'and was told of once');
+SELECT is((SELECT count(*) FROM public.told WHERE kind = 'breached'), 540::bigint, 'and was told of once');
 SELECT is((SELECT sum(coalesce(substring(message FROM '^(\d+) leads')::int, 1)) FROM leadroute.alert WHERE kind = 'sla_breach'), 540::bigint, 'the manager hears of all');
 SELECT is((SELECT count(*) FROM leadroute.assignment a WHERE a.ended_at IS NULL AND a.method = 'reroute' AND NOT a.avoid @> ARRAY(
     SELECT b.rep FROM leadroute.assignment b WHERE b.lead_id = a.lead_id AND b.lead_table = a.lead_table AND b.ended_at IS NOT NULL)), 0::bigint, 'nobody gets one again');
@@ -62,22 +66,38 @@ SELECT is((SELECT count(*) FROM leadroute.assignment WHERE ended_at IS NULL AND 
 SELECT is((SELECT count(*) FROM public.plain l JOIN leadroute.assignment a ON a.lead_id = l.id::text AND a.ended_at IS NULL AND a.rep = l.owner_id
     AND a.lead_table = (SELECT t.id FROM leadroute.lead_table t WHERE t.name = 'plain')), 450::bigint, 'lead and record name the same owner');
 SELECT is((SELECT string_agg(format('%s %s', lead_id, message ~ 'violates check constraint "stays"'), ', ') FROM leadroute.alert WHERE kind = 'sla_error'), '7 t', 'it is set aside with an alert');
-SELECT is((SELECT count(*) FROM leadroute.sla_action WHERE lead_id = '7' AND kind = 'breached' AND lead_table = (SELECT t.id FROM leadroute.lead_table t WHERE t.name = 'plain')), 1::bigint, 'and nothing of it is told');
-SELECT is((SELECT count(*) FROM leadroute.sla_action WHERE kind = 'breached'), 540 + 539::bigint, 'of the others once more');
+SELECT is((SELECT count(*) FROM public.told WHERE lead_id = '7' AND kind = 'breached' AND lead_table = (SELECT t.id FROM leadroute.lead_table t WHERE t.name = 'plain')), 1::bigint, 'and nothing of it is told');
+SELECT is((SELECT count(*) FROM public.told WHERE kind = 'breached'), 540 + 539::bigint, 'of the others once more');
 SELECT is((SELECT count(*) FROM leadroute.in_flight), 0::bigint, 'nor reserved');
 ALTER TABLE public.plain DROP CONSTRAINT stays;
+
+-- Leads with the keys of others that are gone.
+CREATE FUNCTION public.episodes(lead text) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(format('%s %s', a.episode, coalesce(a.end_reason, 'open')), ', ' ORDER BY a.episode) FROM leadroute.assignment a
+    WHERE a.lead_id = lead AND a.lead_table = (SELECT t.id FROM leadroute.lead_table t WHERE t.name = 'plain') $$;
+DELETE FROM public.plain WHERE id IN (11, 12);
+SELECT is(episodes('11'), '1 breached, 2 breached, 3 deleted', 'a lead that is gone');
+INSERT INTO public.plain SELECT id, 'y' FROM unnest('{11,12}'::int[]) id;
+SELECT older('1 hour');
+CALL leadroute.sweep();
+SELECT is(episodes('11'), '1 breached, 2 breached, 3 deleted, 4 breached, 5 open', 'another one with its key: its episodes count on');
+SELECT is((SELECT count(*) FROM public.plain l JOIN leadroute.assignment a ON a.lead_id = l.id::text AND a.ended_at IS NULL AND a.rep = l.owner_id
+    AND a.lead_table = (SELECT t.id FROM leadroute.lead_table t WHERE t.name = 'plain')), 450::bigint, 'all of the batch are moved');
+SELECT is((SELECT string_agg(lead_id, ', ') FROM leadroute.alert WHERE kind = 'sla_error'), '7', 'none of them is set aside');
 
 -- Triggers that somebody has put on what is told fire.
 CREATE TABLE public.heard (kind text, lead_id text);
 GRANT INSERT ON public.heard TO PUBLIC;
 CREATE FUNCTION public.hear() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.heard VALUES (NEW.kind, NEW.lead_id); RETURN NULL; END $$;
 CREATE TRIGGER hear AFTER INSERT ON leadroute.alert FOR EACH ROW EXECUTE FUNCTION public.hear();
+UPDATE leadroute.sla_policy SET on_breach = 'notify_manager'; -- the breach that takes a lead away is told by its episode
 CREATE TRIGGER hear AFTER INSERT ON leadroute.sla_action FOR EACH ROW EXECUTE FUNCTION public.hear();
 UPDATE leadroute.assignment SET next_step_at = now() - interval '1 minute', due_at = now() - interval '1 minute' WHERE lead_id = 'lead 3' AND ended_at IS NULL;
 CALL leadroute.sweep();
 SELECT results_eq('SELECT kind, lead_id FROM public.heard ORDER BY 1', $$ VALUES ('breached', 'lead 3'), ('sla_breach', 'lead 3') $$, 'triggers on what is told fire');
 DROP TRIGGER hear ON leadroute.alert;
 DROP TRIGGER hear ON leadroute.sla_action;
+UPDATE leadroute.sla_policy SET on_breach = 'reroute';
 
 -- Nobody else left: they wait, without an owner.
 UPDATE leadroute.pool_member SET paused = true;

@@ -24,8 +24,12 @@ CREATE FUNCTION public.story(lead bigint) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(format('%s %s %s%s%s', coalesce(a.rep::text, 'waits'), a.method, coalesce(a.end_reason, 'open'),
         CASE WHEN a.breached_at IS NOT NULL THEN '!' END, CASE WHEN a.hops IS NOT NULL THEN ' ' || a.hops END), ', ' ORDER BY a.episode)
     FROM leadroute.assignment a WHERE a.lead_id = lead::text $$;
+-- What policies have done, whichever row tells of it.
+CREATE VIEW public.told AS SELECT kind, lead_table, lead_id, rep, at FROM leadroute.sla_action
+    UNION ALL SELECT 'breached', lead_table, lead_id, rep, ended_at FROM leadroute.assignment
+    WHERE end_reason = 'breached' AND breached_at = ended_at AND tank_at IS NULL;
 CREATE FUNCTION public.acts(lead bigint) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(format('%s %s', a.kind, a.rep), ', ' ORDER BY a.id) FROM leadroute.sla_action a WHERE a.lead_id = lead::text $$;
+    SELECT string_agg(format('%s %s', a.kind, a.rep), ', ' ORDER BY a.at) FROM public.told a WHERE a.lead_id = lead::text $$;
 CREATE FUNCTION public.alerts(lead bigint) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(format('%s to %s', a.kind, a.manager), ', ' ORDER BY a.id) FROM leadroute.alert a WHERE a.lead_id = lead::text $$;
 
@@ -157,7 +161,7 @@ INSERT INTO public.leads (source) SELECT 'team' FROM generate_series(1, 12);
 SELECT older(array_agg(id), '12 minutes') FROM public.leads;
 DELETE FROM leadroute.alert;
 CALL leadroute.sweep();
-SELECT is((SELECT count(*) FROM leadroute.sla_action WHERE kind = 'breached' AND lead_id IN (SELECT id::text FROM public.leads)), 13::bigint, 'many breach together');
+SELECT is((SELECT count(*) FROM public.told WHERE kind = 'breached' AND lead_id IN (SELECT id::text FROM public.leads)), 13::bigint, 'many breach together');
 SELECT results_eq($$ SELECT kind, manager, lead_id, message ~ '^12 leads of "leads" by policy "steps", not touched( in time)?: (\d+, ){10}\.\.\.$' FROM leadroute.alert ORDER BY kind $$,
     $$ VALUES ('escalated', 9::bigint, NULL, true), ('sla_breach', 9, NULL, true) $$, 'the manager hears of them once');
 DELETE FROM public.leads;

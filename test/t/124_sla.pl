@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use LeadrouteTest;
 use LeadrouteTest::Listener;
+use LeadrouteTest::Told;
 use Test::More;
 
 seed();
@@ -28,6 +29,7 @@ INSERT INTO leadroute.sla_step (policy, share, action) VALUES ('short', 0.5, 're
 INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, sla) VALUES
     ('leads', 1, 'p', 'source = ''p''', 'p', 'short'), ('leads', 2, 'q', 'source = ''q''', 'q', 'short'), ('leads', 3, 'pull', 'source = ''pull''', 'pull', 'short');
 SQL
+told_view($node);
 
 # ---- who hears of it -------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ for my $round (1 .. $rounds)
 }
 is(join(' ', @unexpected), '', "$rounds rounds of sixteen sessions: no error but what the callers may be told");
 psql_is($node, 'SELECT count(*) > 0 FROM leadroute.assignment WHERE end_reason = \'breached\'', 't', 'leads were taken away');
-psql_is($node, 'SELECT count(*) FROM (SELECT FROM leadroute.sla_action GROUP BY lead_id, episode, kind HAVING count(*) > 1) x', 0, 'no step was done twice');
+psql_is($node, 'SELECT count(*) FROM (SELECT FROM told GROUP BY lead_id, episode, kind HAVING count(*) > 1) x', 0, 'no step was done twice');
 psql_is($node, 'SELECT count(*) FROM leadroute.assignment WHERE breached_at > touched_at', 0, 'none after a touch');
 psql_is($node, 'SELECT count(*) FROM leadroute.assignment a WHERE (a.end_reason = \'breached\') > (a.breached_at IS NOT NULL)', 0, 'none was taken away without a breach');
 psql_is($node, <<'SQL', 0, 'no lead went back to one who had missed it, but by a person');
@@ -117,7 +119,7 @@ for my $kill (1 .. $kills)
 	configure('CALL leadroute.sweep()');
 	psql_is($node, "SELECT count(*) || ' ' || count(DISTINCT a.lead_id) FROM leads l JOIN leadroute.assignment a ON a.lead_id = l.id::text WHERE a.end_reason = 'breached'", '250 250',
 		"$before before, the rest in one sweep after the crash, each once");
-	psql_is($node, 'SELECT count(*) FROM (SELECT FROM leadroute.sla_action GROUP BY lead_id, episode, kind HAVING count(*) > 1) x', 0, 'no step was done twice');
+	psql_is($node, 'SELECT count(*) FROM (SELECT FROM told GROUP BY lead_id, episode, kind HAVING count(*) > 1) x', 0, 'no step was done twice');
 	verify_ok($node);
 	configure('DELETE FROM leads');
 }

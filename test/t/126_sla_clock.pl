@@ -8,6 +8,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use LeadrouteTest;
+use LeadrouteTest::Told;
 use POSIX ();
 use Test::More;
 use Time::Local ();
@@ -27,6 +28,7 @@ INSERT INTO leadroute.calendar_holiday (calendar, day, name) VALUES
     ('Berlin', '2026-12-26', 'Boxing Day'), ('night', '2026-05-01', 'Labour Day'), ('New York', '2026-11-26', 'Thanksgiving');
 INSERT INTO leadroute.rep (id, name) VALUES (1, 'Boss');
 SQL
+told_view($node);
 
 # Each with a policy, a pool and two reps of its own: of this zone, then ! and their own calendar. A lead
 # comes 5 seconds after `comes`; its touch is due at the minute `due`, exactly where no hours were open when
@@ -205,7 +207,7 @@ while (my $next = shift @agenda)
 
 # ---- and nothing else ------------------------------------------------------------------------------
 
-my $everything = q{SELECT string_agg(format('%s %s', kind, n), ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM leadroute.sla_action GROUP BY kind
+my $everything = q{SELECT string_agg(format('%s %s', kind, n), ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM told GROUP BY kind
 	UNION ALL SELECT kind, count(*) FROM leadroute.alert WHERE kind <> 'sweep_late' GROUP BY kind
 	UNION ALL SELECT 'episodes', count(*) FROM leadroute.assignment) x};
 my $expected = join ', ', 'breached ' . @cases, 'episodes ' . 2 * @cases, 'sla_breach ' . @cases;

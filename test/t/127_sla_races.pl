@@ -10,6 +10,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use LeadrouteTest;
 use LeadrouteTest::Listener;
+use LeadrouteTest::Told;
 use List::Util qw(shuffle);
 use Test::More;
 
@@ -34,6 +35,7 @@ INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, sla) VA
 CREATE FUNCTION wait_for_due() RETURNS void LANGUAGE sql AS
     $$ SELECT pg_sleep(greatest(0, date_part('epoch', max(next_step_at) - clock_timestamp()))) FROM leadroute.assignment WHERE ended_at IS NULL AND next_step_at < now() + interval '1 minute' $$;
 SQL
+told_view($node);
 
 # What a person does to a lead, and the stories that it may have then: its episodes, how each ended, !: its
 # touch was missed, *: it was touched. With the clock stopped it has no !, and what has one is taken away.
@@ -138,7 +140,7 @@ SQL
 	is(join("\n", @odd), '', "round $round: each lead has one story");
 
 	# sla_action is silent about what came into the tank, which tells it
-	my %action = counts("SELECT lead_id, count(*) FROM leadroute.sla_action WHERE kind = 'breached' AND lead_id IN ($ids) GROUP BY 1");
+	my %action = counts("SELECT lead_id, count(*) FROM told WHERE kind = 'breached' AND lead_id IN ($ids) GROUP BY 1");
 	my %alert = counts("SELECT lead_id, count(*) FROM leadroute.alert WHERE kind = 'sla_breach' AND lead_id IN ($ids) GROUP BY 1");
 	is_deeply([ grep { ($action{$_} // 0) != ($kind{$_} eq 'claim' ? 0 : $story{$_}{breached}) || ($alert{$_} // 0) != $story{$_}{breached} } keys %kind ], [],
 		"round $round: one breach and one alert for each that was missed");

@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use LeadrouteTest;
+use LeadrouteTest::Told;
 use Test::More;
 use Time::HiRes ();
 
@@ -30,6 +31,7 @@ INSERT INTO leadroute.rule (lead_table, position, name, condition, pool, sla) SE
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END $$;
 CREATE TRIGGER slow BEFORE UPDATE ON leads FOR EACH ROW EXECUTE FUNCTION slow();
 SQL
+told_view($node);
 
 # What has been done for the leads of one policy, each kind of it once for each lead, or not at all.
 sub done
@@ -37,7 +39,7 @@ sub done
 	my ($policy) = @_;
 	return ask(<<"SQL");
 WITH mine AS (SELECT l.id::text AS id FROM leads l WHERE source = '$policy'),
-    acts AS (SELECT lead_id, kind FROM leadroute.sla_action UNION ALL
+    acts AS (SELECT lead_id, kind FROM told UNION ALL
         SELECT lead_id, kind || '>' || manager FROM leadroute.alert WHERE lead_id IS NOT NULL UNION ALL
         SELECT lead_id, concat('episode', ' ' || end_reason, CASE WHEN breached_at IS NOT NULL THEN '!' END, CASE WHEN credited_at IS NOT NULL THEN ' credited' END) FROM leadroute.assignment)
 SELECT string_agg(format('%s %s', kind, n), ', ' ORDER BY kind) FROM (
