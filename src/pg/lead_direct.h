@@ -20,7 +20,7 @@ struct DirectWork {
     Relation index;         // of its primary key
     IndexScanDesc scan;     // by it
     TupleTableSlot* row;    // the lead locked last
-    TupleTableSlot* now;    // the same, when it is updated
+    TupleTableSlot* now;    // the same, where it has changed when it is updated
     TupleTableSlot* change; // its new version
     EState* executor;       // made when first needed, with the table's indexes
     ResultRelInfo* result;
