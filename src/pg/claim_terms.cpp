@@ -28,14 +28,25 @@ static HTAB* known;
 static MemoryContext context;
 static uint64 roles_changed = 1;
 static Oid access_table;
+static bool access_known; // and told of when it changes
 
 static void role_changed(Datum, int, uint32) {
     roles_changed++;
 }
 
 static void relation_changed(Datum, Oid relation) {
-    if (!OidIsValid(relation) || relation == access_table)
+    if (OidIsValid(relation) && relation != access_table)
+        return;
+    roles_changed++;
+    access_known = false;
+}
+
+static void find_access_table(void) {
+    Oid access = get_relname_relid("access", leadroute_schema());
+    if (access != access_table)
         roles_changed++;
+    access_table = access;
+    access_known = OidIsValid(access);
 }
 
 // An empty cache; what was in it may be in use further out.
@@ -215,12 +226,10 @@ static void ask_level(const TenantKey* key, int64 rep, char* level) {
 }
 
 const char* claim_level(const TenantKey* key, int64 rep) {
-    Oid access = get_relname_relid("access", leadroute_schema());
-    if (access != access_table)
-        roles_changed++;
-    access_table = access;
     uint64 generation = tenant_generation(key);
     Known* entry = find(key, rep);
+    if (!access_known)
+        find_access_table();
     if (entry->roles == roles_changed && entry->role == GetUserId() &&
         entry->generation == generation && entry->serial == config_serial())
         return entry->level;
