@@ -149,11 +149,10 @@ static int choose(TimestampTz now) {
 static int make(const ClaimQueue* queue, TimestampTz now) {
     LWLockAcquire(directory_lock(), LW_EXCLUSIVE);
     int i = find(queue);
-    bool made = false;
     if (i < 0 && (i = choose(now)) >= 0) {
         ClaimCursor* cursor = &cursors->cursor[i];
         LWLockAcquire(cursor_lock(i), LW_EXCLUSIVE);
-        made = !cursor->reading;
+        bool made = !cursor->reading;
         if (made) {
             // before its first reading: a lead that came earlier is read
             if (!cursor->used)
@@ -304,7 +303,7 @@ static bool has_own_arrivals(const ClaimQueue* queue) {
 }
 
 bool claim_walk_start(ClaimWalk* walk, const ClaimQueue* queue, TimestampTz now) {
-    *walk = {queue, now, false, -1, 0, 0, -1, false};
+    *walk = {queue, now, false, -1, 0, 0, -1, false, false, false};
     if (cursors == NULL || has_own_arrivals(queue))
         return false;
     walk->cursor = find_or_make(queue, now);
@@ -391,10 +390,12 @@ bool claim_walk_next(ClaimWalk* walk, ClaimReader read, void* context, ItemPoint
         Reading reading = {};
         LWLockAcquire(cursor_lock(walk->cursor), LW_EXCLUSIVE);
         Step step = next_step(cursor, walk, row);
-        if (step == Step::go_on || step == Step::begin_anew)
+        bool reads = step == Step::go_on || step == Step::begin_anew;
+        walk->stopped = reads && !walk->can_read;
+        if (reads && walk->can_read)
             reading = begin_reading(walk, step == Step::begin_anew);
         LWLockRelease(cursor_lock(walk->cursor));
-        if (step == Step::row || step == Step::none || step == Step::lost) {
+        if (walk->stopped || step == Step::row || step == Step::none || step == Step::lost) {
             ConditionVariableCancelSleep();
             return step == Step::row;
         }

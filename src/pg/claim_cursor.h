@@ -54,6 +54,8 @@ struct ClaimWalk {
     int next;       // position
     int held;       // position of the row handed out, -1: none
     bool empty;     // the queue was when it was read last, and nobody told of a lead since
+    bool can_read;  // the caller has opened what it reads from; others wait while it does
+    bool stopped;   // for that to be done
 };
 
 // Reads rows of the queue from the front, or after a place.
@@ -68,7 +70,8 @@ void claim_cursors_drop(const TenantKey* key);
 // Begins a walk; `read` is called, with no lock held, when the cursor wants rows. False: there is
 // no cursor for the queue, or it does not know what this transaction has put there.
 bool claim_walk_start(ClaimWalk* walk, const ClaimQueue* queue, TimestampTz now);
-// The next row; false: no more. May wait, which can be cancelled, for another session that reads.
+// The next row; false: no more, or the walk is `stopped` until it can read. May wait, which can be
+// cancelled, for another session that reads.
 bool claim_walk_next(ClaimWalk* walk, ClaimReader read, void* context, ItemPointer row);
 // The row handed out last is not for this one, but may be for others.
 void claim_walk_put_back(ClaimWalk* walk);

@@ -81,7 +81,7 @@ static void learn(Relation record) {
     known = found;
 }
 
-// A queue that is being read.
+// A queue that is read, and is opened for that only.
 struct QueueScan {
     const ClaimQueue* queue;
     Relation record, index;
@@ -91,16 +91,19 @@ struct QueueScan {
     ScanKeyData after[kKeys - kPlaceKey + 1];
 };
 
-static void open_queue(QueueScan* scan, const ClaimQueue* queue) {
-    scan->queue = queue;
-    scan->record = table_open(queue->key.assignment, AccessShareLock);
-    if (known.assignment != queue->key.assignment)
+static void open_queue(QueueScan* scan) {
+    if (scan->record != NULL)
+        return;
+    scan->record = table_open(scan->queue->key.assignment, AccessShareLock);
+    if (known.assignment != scan->queue->key.assignment)
         learn(scan->record);
-    scan->index = index_open(known.index[queue->tank], AccessShareLock);
+    scan->index = index_open(known.index[scan->queue->tank], AccessShareLock);
     scan->slot = table_slot_create(scan->record, NULL);
 }
 
 static void close_queue(QueueScan* scan) {
+    if (scan->record == NULL)
+        return;
     ExecDropSingleTupleTableSlot(scan->slot);
     index_close(scan->index, NoLock);
     table_close(scan->record, NoLock);
@@ -189,8 +192,16 @@ static ClaimTry search_cursor(QueueScan* scan, TimestampTz now, bool any_order, 
         return tried;
     walk.any_order = any_order;
     ItemPointerData row;
-    while (!is_over(tried) && claim_walk_next(&walk, read_rows, scan, &row)) {
+    while (!is_over(tried)) {
         CHECK_FOR_INTERRUPTS();
+        if (!claim_walk_next(&walk, read_rows, scan, &row)) {
+            if (!walk.stopped)
+                break;
+            // all that may wait for a lock is done before others wait for this session
+            open_queue(scan);
+            walk.can_read = true;
+            continue;
+        }
         tried = take(context, &row);
         if (tried == ClaimTry::unfit || tried == ClaimTry::stop)
             claim_walk_put_back(&walk);
@@ -202,6 +213,7 @@ static ClaimTry search_cursor(QueueScan* scan, TimestampTz now, bool any_order, 
 // *end is the place of a row that was taken.
 static ClaimTry search_index(QueueScan* scan, const ClaimPlace* after, ClaimTaker take,
                              void* context, ClaimPlace* end) {
+    open_queue(scan);
     begin_queue(scan, after);
     ClaimTry tried = ClaimTry::gone;
     while (!is_over(tried) && next_in_queue(scan)) {
@@ -284,8 +296,7 @@ static ClaimTry search_all(QueueScan* scan, int64 rep, TimestampTz now, bool any
 bool claim_search(const ClaimQueue* queue, int64 rep, TimestampTz now, bool any_order,
                   ClaimTaker take, void* context) {
     QueueScan scan = {};
-    // all that may wait for a lock is done before others wait for this session
-    open_queue(&scan, queue);
+    scan.queue = queue;
     ClaimTry tried = any_order ? ClaimTry::gone : search_rest(&scan, rep, now, take, context);
     if (!is_over(tried))
         tried = search_all(&scan, rep, now, any_order, take, context);
@@ -297,7 +308,8 @@ bool claim_head(const ClaimQueue* queue, ClaimPlace* place) {
     QueueScan scan = {};
     ClaimRows rows;
     rows.count = 0;
-    open_queue(&scan, queue);
+    scan.queue = queue;
+    open_queue(&scan);
     read_rows(&scan, NULL, 1, &rows);
     close_queue(&scan);
     *place = rows.last;
