@@ -8,6 +8,14 @@
 //   owner may.
 #include "leadroute.h"
 
+#include "placement.h"
+
+extern "C" {
+#include "access/genam.h"
+#include "utils/fmgroids.h"
+#include "utils/json.h"
+}
+
 struct Stamp {
     int version, changed_at; // attribute numbers
 };
@@ -41,9 +49,45 @@ static bool differs(HeapTuple a, HeapTuple b, TupleDesc columns, const Stamp* st
     return false;
 }
 
+static void key_is(ScanKeyData* scan, AttrNumber column, Oid collation, RegProcedure equal,
+                   Datum value) {
+    ScanKeyEntryInitialize(scan, 0, column, BTEqualStrategyNumber, InvalidOid, collation, equal,
+                           value);
+}
+
+static AttrNumber history_column(Relation history, const char* name) {
+    return get_attnum(RelationGetRelid(history), name);
+}
+
+// The latest version that the history has of a row; 0: none. By the index that is made for it:
+// while statistics are missing, a query might read all changes of the tenant.
+static int32 latest_version(Datum tenant, const char* table, Datum row_key) {
+    Oid schema = leadroute_schema();
+    Relation history = table_open(get_relname_relid("config_change", schema), AccessShareLock);
+    Oid index = get_relname_relid("config_change_key", schema);
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    ScanKeyData keys[3];
+    key_is(&keys[0], history_column(history, "tenant"), InvalidOid, F_INT8EQ, tenant);
+    key_is(&keys[1], history_column(history, "table_name"), DEFAULT_COLLATION_OID, F_TEXTEQ,
+           CStringGetTextDatum(table));
+    key_is(&keys[2], history_column(history, "key"), InvalidOid, F_JSONB_EQ, row_key);
+    SysScanDesc scan =
+        systable_beginscan(history, index, OidIsValid(index), snapshot, lengthof(keys), keys);
+    AttrNumber version = history_column(history, "version");
+    int32 latest = 0;
+    while (HeapTuple change = systable_getnext(scan)) {
+        bool isnull;
+        Datum value = heap_getattr(change, version, RelationGetDescr(history), &isnull);
+        latest = Max(latest, isnull ? 0 : DatumGetInt32(value));
+    }
+    systable_endscan(scan);
+    UnregisterSnapshot(snapshot);
+    table_close(history, AccessShareLock);
+    return latest;
+}
+
 // The version of a row that is inserted: 1, or one more than the history of its key has.
 static int32 first_version(const TriggerData* data, HeapTuple row) {
-    static SPIPlanPtr plan;
     const Trigger* trigger = data->tg_trigger;
     TupleDesc columns = RelationGetDescr(data->tg_relation);
     if (trigger->tgnargs == 0)
@@ -53,28 +97,13 @@ static int32 first_version(const TriggerData* data, HeapTuple row) {
     char* key = SPI_getvalue(row, columns, SPI_fnumber(columns, trigger->tgargs[0]));
     if (isnull || key == NULL)
         return 1; // which is refused
-    Datum values[] = {tenant, CStringGetTextDatum(RelationGetRelationName(data->tg_relation)),
-                      CStringGetTextDatum(trigger->tgargs[0]), CStringGetTextDatum(key)};
-    OwnerScope owner;
-    owner_scope_begin(&owner);
-    SPI_connect();
-    if (plan == NULL) {
-        Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID};
-        SPIPlanPtr prepared = SPI_prepare(
-            "SELECT COALESCE(max(version), 0) + 1 FROM leadroute.config_change"
-            " WHERE tenant = $1 AND table_name = $2 AND key = jsonb_build_object($3, $4::bigint)",
-            lengthof(types), types);
-        if (prepared == NULL || SPI_keepplan(prepared) != 0)
-            elog(ERROR, "cannot prepare a look at the history");
-        plan = prepared;
-    }
-    if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
-        elog(ERROR, "cannot read leadroute.config_change");
-    int32 version =
-        DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-    SPI_finish();
-    owner_scope_end(&owner);
-    return version;
+    // as history_log() writes it
+    StringInfoData text;
+    initStringInfo(&text);
+    escape_json(&text, trigger->tgargs[0]);
+    Datum row_key =
+        DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{%s: %s}", text.data, key)));
+    return latest_version(tenant, RelationGetRelationName(data->tg_relation), row_key) + 1;
 }
 
 static void require_trigger(FunctionCallInfo fcinfo) {
