@@ -17,7 +17,7 @@ MODULE_big = leadroute
 # The PostgreSQL side is every file of src/pg. The core is listed, and a check holds the list equal
 # to the one in CMakeLists.txt, which builds the core without PostgreSQL.
 PG_SRCS = $(sort $(wildcard src/pg/*.cpp))
-CORE_SRCS = src/core/business_time.cpp src/core/due_time.cpp src/core/fair_queue.cpp src/core/fair_queue_among.cpp src/core/filter.cpp src/core/formula.cpp src/core/formula_words.cpp src/core/formula_write.cpp src/core/explanation.cpp src/core/ledger.cpp src/core/places.cpp src/core/rule_index.cpp src/core/rule_index_build.cpp src/core/rule_predicate.cpp
+CORE_SRCS = src/core/business_time.cpp src/core/due_time.cpp src/core/fair_queue.cpp src/core/fair_queue_among.cpp src/core/filter.cpp src/core/formula.cpp src/core/formula_words.cpp src/core/formula_write.cpp src/core/explanation.cpp src/core/ledger.cpp src/core/places.cpp src/core/rule_index.cpp src/core/rule_index_build.cpp src/core/rule_index_tree.cpp src/core/rule_predicate.cpp
 OBJS = $(PG_SRCS:.cpp=.o) $(CORE_SRCS:.cpp=.o)
 
 # The install script is these pieces of sql/, joined in this order: state before functions, grants

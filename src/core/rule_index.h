@@ -106,7 +106,8 @@ struct IndexBuild {
     // of scratch and of what is found on the way; internal
     std::uint32_t entry_room, range_room;
     std::uint32_t entries, ranges, buckets, always;
-    std::uint32_t tree_nodes, tree_points, tree_items;
+    std::uint32_t trees, tree_items;
+    std::size_t tree_bytes;
     std::uint64_t masks[2 * kMaxSlots]; // of slots that are keyed together
     std::uint32_t mask_count;
     std::uint64_t prefixes[kMaxSlots]; // lengths in use, a bit each
@@ -136,21 +137,31 @@ class Probe {
         std::uint32_t ordinal; // at hand
     };
     static constexpr int kCursors = 192;
+    static constexpr int kPending = 32;
 
     bool advance(Cursor* cursor) noexcept;
     void add(const Posting* posting, const std::uint32_t* item, std::uint32_t count) noexcept;
+    void add_only(std::uint32_t ordinal) noexcept;
+    void add_bucket(std::uint64_t hash) noexcept;
     void look_up(std::uint64_t hash) noexcept;
+    void look_up_pending() noexcept;
     void add_masks() noexcept;
     void add_prefixes() noexcept;
+    void add_nulls() noexcept;
     void add_ranges() noexcept;
     void add_path(const struct TreeHeader* tree, std::uint32_t leaf) noexcept;
+    void settle() noexcept;
 
     const IndexHeader* index_;
     const Value* values_;
     std::uint64_t hashes_[kMaxSlots];
+    std::uint64_t pending_[kPending]; // hashes whose buckets are on their way from memory
+    int pending_count_;
     Cursor cursors_[kCursors];
     int count_;
-    bool everything_; // the lead cannot be told apart: all rules
+    int front_;           // the cursor that is first
+    std::uint32_t limit_; // and the least ordinal of the others
+    bool everything_;     // the lead cannot be told apart: all rules
     std::uint32_t next_;
 };
 

@@ -1,5 +1,5 @@
-// The index as it lies in memory; for rule_index.cpp and rule_index_build.cpp alone. Everything is
-// an offset from its header.
+// The index as it lies in memory, for rule_index*.cpp alone. Everything is an offset from its
+// header.
 #pragma once
 
 #include "rule_index.h"
@@ -21,22 +21,38 @@ struct Posting {
     std::int64_t hi;
 };
 
+// The rules under one hash: a list of postings, or in the place of it the only one.
 struct Bucket {
     std::uint64_t hash;
-    std::uint32_t first;
-    std::uint32_t count; // 0: empty
+    std::uint32_t first; // posting; of the only one: the ordinal
+    std::uint32_t count; // 0: empty; kOnly and the guard: there is only one
+    std::int64_t lo;
+    std::int64_t hi;
 };
+static_assert(sizeof(Bucket) == 32);
+constexpr std::uint32_t kOnly = 1u << 31; // also of a node's list
 
 // The ranges of one slot: a segment tree over the values that begin or end one. Node n has the
-// children 2n and 2n + 1 and lists the rules that span it and not its parent.
+// children 2n and 2n + 1 and lists the rules that span it and not its parent. A point stands at
+// each inner node, so that the way from the root to a value's leaf is the search for the value:
+// in `points` are the inner nodes' points, from 1 on, then the leaves, then the inner nodes.
 struct TreeHeader {
     std::uint32_t slot;
     std::uint32_t leaves; // a power of two
     std::uint32_t point_count;
     std::uint32_t unused;
     std::uint64_t points;
-    std::uint64_t starts; // in items, by node; one more than there are nodes
 };
+struct TreeNode {
+    std::uint32_t list; // in items: their number, then ordinals; kOnly and an ordinal; 0: none
+    std::uint32_t up;   // the next node above that has a list; 0: none
+};
+static_assert(sizeof(TreeNode) == sizeof(std::int64_t));
+
+// Where a node stands, counted from `points`.
+inline std::uint64_t node_place(const TreeHeader* tree, std::uint32_t node) noexcept {
+    return node >= tree->leaves ? node : std::uint64_t{2} * tree->leaves + node;
+}
 
 struct IndexHeader {
     std::uint32_t rule_count;
@@ -96,5 +112,34 @@ inline std::uint64_t null_hash(int slot, bool null) noexcept {
 inline std::uint64_t prefix_step(std::uint64_t hash, char byte) noexcept {
     return (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
 }
+
+constexpr std::size_t cache_aligned(std::size_t bytes) noexcept {
+    return (bytes + 63) & ~static_cast<std::size_t>(63);
+}
+
+// --- while it is made ---
+
+struct Range {
+    std::uint32_t slot;
+    std::uint32_t ordinal;
+    std::int64_t lo;
+    std::int64_t hi;
+};
+
+// One slot's ranges and the points between which nothing begins or ends.
+struct Tree {
+    const Range* ranges;
+    std::uint32_t count;
+    std::int64_t* points;
+    std::uint32_t point_count;
+    std::uint32_t leaves;
+};
+
+// In rule_index_tree.cpp: how many ordinals its nodes list, the bytes of its points and nodes, and
+// how they are written, where the header says; *used counts the items.
+std::uint32_t tree_items(const Tree& tree) noexcept;
+std::size_t tree_bytes(const Tree& tree) noexcept;
+void write_tree(const Tree& tree, IndexHeader* index, const TreeHeader* header,
+                std::uint32_t* used) noexcept;
 
 } // namespace leadroute::core

@@ -23,13 +23,6 @@ struct Entry {
     std::uint64_t hash;
     Posting posting;
 };
-struct Range {
-    std::uint32_t slot;
-    std::uint32_t ordinal;
-    std::int64_t lo;
-    std::int64_t hi;
-};
-
 struct Scratch {
     Entry* entries;
     Range* ranges;
@@ -272,15 +265,6 @@ std::uint32_t power_above(std::uint32_t n) noexcept {
 
 // --- ranges ---
 
-// One slot's ranges and the points between which nothing begins or ends.
-struct Tree {
-    const Range* ranges;
-    std::uint32_t count;
-    std::int64_t* points;
-    std::uint32_t point_count;
-    std::uint32_t leaves;
-};
-
 template <typename Each>
 void for_each_tree(const IndexBuild* build, const Scratch& s, Each each) noexcept {
     for (std::uint32_t first = 0; first < build->ranges;) {
@@ -300,60 +284,14 @@ void for_each_tree(const IndexBuild* build, const Scratch& s, Each each) noexcep
     }
 }
 
-// The nodes that together span a range.
-template <typename Each>
-void for_each_node(const Tree& tree, const Range& range, Each each) noexcept {
-    const std::int64_t* points = tree.points;
-    const std::int64_t* end = points + tree.point_count;
-    std::uint32_t left =
-        tree.leaves + static_cast<std::uint32_t>(std::upper_bound(points, end, range.lo) - points);
-    std::uint32_t right =
-        tree.leaves + 1 +
-        static_cast<std::uint32_t>(std::upper_bound(points, end, range.hi) - points);
-    for (; left < right; left /= 2, right /= 2) {
-        if (left % 2 == 1)
-            each(left++);
-        if (right % 2 == 1)
-            each(--right);
-    }
-}
-
-void write_tree(const Tree& tree, std::uint32_t* starts, std::uint32_t* items,
-                std::uint32_t* used) noexcept {
-    std::uint32_t nodes = 2 * tree.leaves;
-    std::memset(starts, 0, sizeof(std::uint32_t) * (nodes + 1));
-    for (std::uint32_t i = 0; i < tree.count; i++)
-        for_each_node(tree, tree.ranges[i], [&](std::uint32_t node) { starts[node]++; });
-    std::uint32_t next = *used;
-    for (std::uint32_t node = 0; node < nodes; node++) {
-        std::uint32_t count = starts[node];
-        starts[node] = next;
-        next += count;
-    }
-    starts[nodes] = next;
-    // ranges are in order of their rules, so each list is; then back to where they start
-    for (std::uint32_t i = 0; i < tree.count; i++)
-        for_each_node(tree, tree.ranges[i],
-                      [&](std::uint32_t node) { items[starts[node]++] = tree.ranges[i].ordinal; });
-    for (std::uint32_t node = nodes - 1; node > 0; node--)
-        starts[node] = starts[node - 1];
-    starts[0] = *used;
-    *used = next;
-}
-
 void write_trees(const IndexBuild* build, IndexHeader* index, std::uint64_t at) noexcept {
     Scratch s = scratch_of(build);
     TreeHeader* header = index->at<TreeHeader>(index->trees);
-    std::uint32_t used = 0;
+    std::uint32_t used = 1; // no list begins at 0
     for_each_tree(build, s, [&](const Tree& tree) {
-        *header = {tree.ranges->slot, tree.leaves, tree.point_count, 0, at, 0};
-        std::memcpy(index->at<std::int64_t>(at), tree.points,
-                    sizeof(std::int64_t) * tree.point_count);
-        at += sizeof(std::int64_t) * tree.point_count;
-        header->starts = at;
-        write_tree(tree, index->at<std::uint32_t>(at), index->at<std::uint32_t>(index->items),
-                   &used);
-        at += aligned(sizeof(std::uint32_t) * (2 * tree.leaves + 1));
+        *header = {tree.ranges->slot, tree.leaves, tree.point_count, 0, at};
+        write_tree(tree, index, header, &used);
+        at += tree_bytes(tree);
         header++;
         index->tree_count++;
     });
@@ -370,11 +308,16 @@ void write_buckets(const IndexBuild* build, IndexHeader* index) noexcept {
         std::uint32_t end = first;
         for (; end < build->entries && s.entries[end].hash == s.entries[first].hash; end++)
             postings[end] = s.entries[end].posting;
+        const Posting& only = postings[first];
         std::uint64_t hash = s.entries[first].hash;
         std::uint32_t i = static_cast<std::uint32_t>(hash) & (index->bucket_count - 1);
         while (buckets[i].count != 0)
             i = (i + 1) & (index->bucket_count - 1);
-        buckets[i] = {hash, first, end - first};
+        if (end - first > 1)
+            buckets[i] = {hash, first, end - first, 0, 0};
+        else
+            buckets[i] = {hash, only.ordinal,
+                          kOnly + std::min<std::uint32_t>(only.guard, kMaxSlots), only.lo, only.hi};
         first = end;
     }
 }
@@ -397,6 +340,23 @@ void note_slots(const IndexBuild* build, IndexHeader* index) noexcept {
     }
 }
 
+// Gives where the trees begin. What a lead reads a little of begins with a cache line.
+std::uint64_t lay_out(const IndexBuild* build, IndexHeader* index) noexcept {
+    std::uint64_t at = sizeof(IndexHeader);
+    auto section = [&](std::uint64_t* offset, std::size_t bytes) {
+        *offset = at;
+        at += aligned(bytes);
+    };
+    section(&index->masks, sizeof(std::uint64_t) * build->mask_count);
+    section(&index->trees, sizeof(TreeHeader) * build->trees);
+    section(&index->items, sizeof(std::uint32_t) * build->tree_items);
+    section(&index->always, sizeof(std::uint32_t) * build->always);
+    section(&index->postings, sizeof(Posting) * build->entries);
+    at = cache_aligned(at);
+    section(&index->buckets, sizeof(Bucket) * build->buckets);
+    return cache_aligned(at);
+}
+
 } // namespace
 
 std::size_t index_scratch(IndexBuild* build) noexcept {
@@ -414,7 +374,8 @@ std::size_t index_scratch(IndexBuild* build) noexcept {
 std::size_t index_plan(IndexBuild* build) noexcept {
     Scratch s = scratch_of(build);
     build->entries = build->ranges = build->always = 0;
-    build->tree_nodes = build->tree_points = build->tree_items = 0;
+    build->tree_items = 0;
+    build->tree_bytes = 0;
     std::memset(build->prefixes, 0, sizeof(build->prefixes));
     choose_masks(build);
     count_crowds(build, s);
@@ -428,18 +389,15 @@ std::size_t index_plan(IndexBuild* build) noexcept {
     std::uint32_t trees = 0;
     for_each_tree(build, s, [&](const Tree& tree) {
         trees++;
-        build->tree_points += tree.point_count;
-        build->tree_nodes += 2 * (tree.leaves + 1);
-        for (std::uint32_t i = 0; i < tree.count; i++)
-            for_each_node(tree, tree.ranges[i], [&](std::uint32_t) { build->tree_items++; });
+        build->tree_bytes += tree_bytes(tree);
+        build->tree_items += tree_items(tree);
     });
     build->buckets = power_above(2 * build->entries + 2);
-    return sizeof(IndexHeader) + sizeof(std::uint64_t) * build->mask_count +
-           sizeof(Bucket) * build->buckets + sizeof(Posting) * build->entries +
-           sizeof(TreeHeader) * trees + sizeof(std::int64_t) * build->tree_points +
-           sizeof(std::uint32_t) * build->tree_nodes +
-           aligned(sizeof(std::uint32_t) * build->tree_items) +
-           aligned(sizeof(std::uint32_t) * build->always);
+    // a list of two and more has its length before it
+    build->tree_items += build->tree_items / 2 + 1;
+    build->trees = trees;
+    IndexHeader header = {};
+    return lay_out(build, &header) + build->tree_bytes;
 }
 
 void index_write(IndexBuild* build, void* place) noexcept {
@@ -450,21 +408,7 @@ void index_write(IndexBuild* build, void* place) noexcept {
     index->mask_count = build->mask_count;
     index->bucket_count = build->buckets;
     index->always_count = build->always;
-    std::uint64_t at = sizeof(IndexHeader);
-    auto section = [&](std::uint64_t* offset, std::size_t bytes) {
-        *offset = at;
-        at += aligned(bytes);
-    };
-    std::uint32_t trees = 0;
-    for (std::uint32_t i = 0; i < build->ranges; i++)
-        if (i == 0 || s.ranges[i].slot != s.ranges[i - 1].slot)
-            trees++;
-    section(&index->masks, sizeof(std::uint64_t) * build->mask_count);
-    section(&index->buckets, sizeof(Bucket) * build->buckets);
-    section(&index->postings, sizeof(Posting) * build->entries);
-    section(&index->items, sizeof(std::uint32_t) * build->tree_items);
-    section(&index->always, sizeof(std::uint32_t) * build->always);
-    section(&index->trees, sizeof(TreeHeader) * trees);
+    std::uint64_t at = lay_out(build, index);
     std::memcpy(index->at<std::uint64_t>(index->masks), build->masks,
                 sizeof(std::uint64_t) * build->mask_count);
     std::memcpy(index->at<std::uint32_t>(index->always), s.always,

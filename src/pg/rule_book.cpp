@@ -376,12 +376,13 @@ Book* book_build(const BookWish* wish, BookPlace place, void* context) {
     build->rules = work->predicates;
     build->rule_count = head.rule_count;
     build->scratch = MemoryContextAllocHuge(own, core::index_scratch(build));
-    head.index = sizeof(Book) + work->used;
+    head.index = TYPEALIGN(kCacheLine, sizeof(Book) + work->used);
     head.size = head.index + core::index_plan(build);
     MemoryContextSwitchTo(caller);
     char* made = static_cast<char*>(place(context, head.size));
     memcpy(made, &head, sizeof(head));
     memcpy(made + sizeof(head), work->data, work->used);
+    memset(made + sizeof(head) + work->used, 0, head.index - sizeof(head) - work->used);
     core::index_write(build, made + head.index);
     MemoryContextDelete(own);
     return reinterpret_cast<Book*>(made);

@@ -186,7 +186,7 @@ static int compare_ordinals(const void* a, const void* b) {
 }
 
 static bool is_dead(const IndexedRules* indexed, const Part* part, uint32 ordinal) {
-    return part == &indexed->parts[0] && indexed->dead_count > 0 &&
+    return indexed->dead_count > 0 && part == &indexed->parts[0] &&
            bsearch(&ordinal, indexed->dead, indexed->dead_count, sizeof(uint32),
                    compare_ordinals) != NULL;
 }
@@ -354,8 +354,10 @@ static void seek(const IndexedRules* indexed, Part* part) {
     int64 ordinal;
     while ((ordinal = part->probe.next()) >= 0) {
         const BookRule* rule = book->rule(ordinal);
-        if (!rule->undecided) // most rules are met for the first time in long
+        if (!rule->undecided) { // it comes from far: most rules are met once in long
+            __builtin_prefetch(rule->room);
             __builtin_prefetch(&rule->room[sizeof(rule->room) - 1]);
+        }
         if (indexed->now < rule->from || indexed->now >= rule->until ||
             is_dead(indexed, part, static_cast<uint32>(ordinal)))
             continue;
@@ -438,8 +440,8 @@ static int lazy_step(RuleSet* set, const BookRule* rule) {
     return step;
 }
 
-// Does the rule, met before, turn out not to hold? Of a lead that meets a thousand rules without
-// a key this is what takes its time, so no step is made of them. One that holds is decided by it.
+// Does the rule, met before, turn out not to hold? Without a step, as a lead may meet very many
+// rules that have no key. One that holds is decided by it.
 static bool passed_over(const RuleSet* set, Part* part) {
     if (part->verdict != core::Verdict::unknown)
         return false;
@@ -448,10 +450,8 @@ static bool passed_over(const RuleSet* set, Part* part) {
         return false;
     bool isnull;
     Datum holds = ExecEvalExpr(lazy->state, set->econtext, &isnull);
-    if (isnull || !DatumGetBool(holds))
-        return true;
-    part->verdict = core::Verdict::yes;
-    return false;
+    part->verdict = !isnull && DatumGetBool(holds) ? core::Verdict::yes : core::Verdict::no;
+    return part->verdict == core::Verdict::no;
 }
 
 // A rule that the lead's values decide needs no compiling, unless it writes to the lead.
@@ -488,7 +488,8 @@ int indexed_next(RuleSet* set) {
     Part* first = first_part(indexed);
     while (first != NULL && !eager_is_next(indexed, first) && passed_over(set, first)) {
         seek(indexed, first);
-        first = first_part(indexed);
+        if (indexed->part_count > 1 || first->found == NULL)
+            first = first_part(indexed);
     }
     MemoryContextSwitchTo(caller);
     if (eager_is_next(indexed, first))
