@@ -354,10 +354,8 @@ static void seek(const IndexedRules* indexed, Part* part) {
     int64 ordinal;
     while ((ordinal = part->probe.next()) >= 0) {
         const BookRule* rule = book->rule(ordinal);
-        if (!rule->undecided) { // it comes from far: most rules are met once in long
-            __builtin_prefetch(rule->room);
+        if (!rule->undecided) // it comes from far: most rules are met once in long
             __builtin_prefetch(&rule->room[sizeof(rule->room) - 1]);
-        }
         if (indexed->now < rule->from || indexed->now >= rule->until ||
             is_dead(indexed, part, static_cast<uint32>(ordinal)))
             continue;
