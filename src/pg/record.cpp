@@ -123,6 +123,7 @@ struct RecordBuffer {
     int count;
     Size bytes;
     int slot_count;
+    TupleDesc columns; // of all slots: a copy for each would be more than the rows
     TupleTableSlot* slots[kBatch];
     RecordContacts contacts; // of the rows collected
     bool steps;              // some of them have a next step
@@ -203,9 +204,11 @@ void record_buffer(RecordBuffer** where, const RecordRow* row) {
     HeapTuple tuple = ExecCopySlotHeapTuple(target->slot);
     ExecClearTuple(target->slot);
     MemoryContextSwitchTo(buffer->holder);
+    if (buffer->columns == NULL)
+        buffer->columns = CreateTupleDescCopy(RelationGetDescr(target->relation));
     if (buffer->count == buffer->slot_count)
-        buffer->slots[buffer->slot_count++] = MakeSingleTupleTableSlot(
-            CreateTupleDescCopy(RelationGetDescr(target->relation)), &TTSOpsHeapTuple);
+        buffer->slots[buffer->slot_count++] =
+            MakeSingleTupleTableSlot(buffer->columns, &TTSOpsHeapTuple);
     ExecStoreHeapTuple(tuple, buffer->slots[buffer->count], false);
     buffer->count++;
     buffer->bytes += tuple->t_len;
