@@ -38,7 +38,7 @@ $heard{$_} = LeadrouteTest::Listener->new($node, $_) for qw(leadroute_rep_1 lead
 sub kinds { my ($channel) = @_; return join ' ', sort map { $_->{event} } $heard{$channel}->hear }
 configure("INSERT INTO leads (source) VALUES ('q')");
 # who has it next has time, however slow the machine is
-configure("UPDATE leadroute.sla_policy SET first_touch = '1 hour' WHERE name = 'short'; SELECT pg_sleep(0.4)");
+configure("UPDATE leadroute.rule SET sla = 'long' WHERE name = 'q'; SELECT pg_sleep(0.4)");
 configure("CALL leadroute.sweep()");
 ok($heard{leadroute_rep_2}->heard(sub { grep { $_->{event} eq 'rerouted' } @_ }), 'the new rep hears of a lead that is taken from another');
 ok($heard{leadroute_rep_1}->heard(sub { grep { $_->{event} eq 'breached' } @_ }), 'the old rep that it is gone');
@@ -53,7 +53,7 @@ ok(defined $assigned->{due_at} && $assigned->{due_at} eq $breach->{due_at}, 'the
 my $since = LeadrouteTest::Listener::events_since_ids($node);
 is_deeply([ sort grep { !$since->{$_} } map { keys %{ $_->ids } } values %heard ], [], 'events_since() tells the same');
 $_->close for values %heard;
-configure("UPDATE leadroute.sla_policy SET first_touch = '300 milliseconds' WHERE name = 'short'");
+configure("UPDATE leadroute.rule SET sla = 'short' WHERE name = 'q'");
 
 # ---- sixteen sessions at once ----------------------------------------------------------------------
 
