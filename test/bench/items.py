@@ -364,7 +364,7 @@ def core(bench):
                    if name.endswith(".cpp")]
         for command in (
                 ["g++", "-std=c++20", "-O2", "-I" + os.path.join(TOP, "src/core"),
-                 os.path.join(HERE, "core_bench.cpp"), *sources, "-o", program,
+                 "-I" + os.path.join(TOP, "test/unit"), os.path.join(HERE, "core_bench.cpp"), *sources, "-o", program,
                  "-lbenchmark_main", "-lbenchmark", "-lpthread"],
                 [program, f"--benchmark_repetitions={bench.options.rounds}",
                  "--benchmark_enable_random_interleaving=true", f"--benchmark_min_time={bench.options.seconds / 20}",
